@@ -1,0 +1,67 @@
+"""Train and evaluate a family on folders of real pictures; one row a folder, and a JSON file with all figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from normscan.deploy.export import export
+from normscan.report.evaluate import evaluate
+from normscan.train.run import train
+
+RESULTS = Path(__file__).parent / "results"
+FIGURES = ("image_auroc", "image_auroc_ci", "auprc", "prevalence", "sensitivity", "specificity", "pixel_auroc")
+
+
+def main() -> None:
+    """Measure, store, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--family", default="ocad")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs"))
+    options = parser.parse_args()
+    rows = [
+        measure(data, options.family, options.preset, seed, options.output)
+        for data in options.data
+        for seed in options.seeds
+    ]
+    machine = f"{platform.machine()}-{os.cpu_count()}cpu"
+    RESULTS.mkdir(exist_ok=True)
+    target = RESULTS / f"{machine}.json"
+    stored = json.loads(target.read_text()) if target.exists() else {"machine": machine}
+    keys = {(r["data"], r["family"], r["preset"], r["seed"]) for r in rows}
+    kept = [r for r in stored.get("real_data", []) if (r["data"], r["family"], r["preset"], r["seed"]) not in keys]
+    target.write_text(json.dumps({**stored, "real_data": [*kept, *rows]}, indent=2) + "\n")
+    for row in rows:
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+
+
+def measure(data: Path, family: str, preset: str, seed: int, output: Path) -> dict[str, Any]:
+    """Train, export, evaluate the bundle with baselines."""
+    folder = output / f"{data.name}-{family}-{preset}-{seed}"
+    started = time.monotonic()
+    run = train(family, data, folder, preset=preset, overrides={"seed": seed}, force=True)
+    seconds = time.monotonic() - started
+    bundle = export(run.folder)
+    found = evaluate(bundle.folder, data, run.folder / "evaluation", baselines=True)
+    return {
+        "data": data.name,
+        "family": family,
+        "preset": preset,
+        "seed": seed,
+        "train_seconds": round(seconds, 1),
+        **{name: found[name] for name in FIGURES},
+        "specificity_prediction_interval": found["specificity_prediction_interval"],
+        "baselines": found["baselines"],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+# cmake -DNM=nm "-DOBJECTS=a.o;b.o" -P CheckWeakSymbols.cmake: fails where an object defines a weak symbol.
+if(NOT OBJECTS)
+  message(FATAL_ERROR "no objects given to look at")
+endif()
+foreach(object IN LISTS OBJECTS)
+  execute_process(COMMAND "${NM}" -C --defined-only "${object}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[^\n]* [VWuvw] [^\n]*" weak "${symbols}")
+  if(weak)
+    message(FATAL_ERROR "${object} defines weak symbols, which other objects could be linked to: ${weak}")
+  endif()
+endforeach()

@@ -1,0 +1,101 @@
+// The ops: cast by DLPack, release the GIL, call. Checks are in csrc/ops.
+#include "bindings/bindings.hpp"
+#include "bindings/dlpack.hpp"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace normscan::bindings {
+namespace {
+
+using Object = const py::object&;
+
+void py_gaussian(Object z, Object mean, Object whitener, Object out) {
+    const Imported i("gaussian: z", z), m("gaussian: mean", mean), w("gaussian: whitener", whitener);
+    const Imported o("gaussian: out", out);
+    const py::gil_scoped_release release;
+    gaussian(i, m, w, o);
+}
+
+void py_gaussian_backward(Object grad_out, Object z, Object mean, Object whitener, Object grad_z, Object grad_mean,
+                          Object grad_whitener) {
+    const Imported g("gaussian_backward: grad_out", grad_out), i("gaussian_backward: z", z);
+    const Imported m("gaussian_backward: mean", mean), w("gaussian_backward: whitener", whitener);
+    const Imported gz("gaussian_backward: grad_z", grad_z), gm("gaussian_backward: grad_mean", grad_mean);
+    const Imported gw("gaussian_backward: grad_whitener", grad_whitener);
+    const py::gil_scoped_release release;
+    gaussian_backward(g, i, m, w, gz, gm, gw);
+}
+
+void py_distance(Object a, Object b, Object out, const std::string& metric, int window) {
+    const auto how = choice<Metric>("distance", "metric", metric_names, metric);
+    const Imported x("distance: a", a), y("distance: b", b), o("distance: out", out);
+    const py::gil_scoped_release release;
+    distance(x, y, o, how, window);
+}
+
+void py_distance_backward(Object grad_out, Object a, Object b, Object grad_a, Object grad_b, const std::string& metric,
+                          int window) {
+    const auto how = choice<Metric>("distance_backward", "metric", metric_names, metric);
+    const Imported g("distance_backward: grad_out", grad_out), x("distance_backward: a", a);
+    const Imported y("distance_backward: b", b), gx("distance_backward: grad_a", grad_a);
+    const Imported gy("distance_backward: grad_b", grad_b);
+    const py::gil_scoped_release release;
+    distance_backward(g, x, y, gx, gy, how, window);
+}
+
+void py_attention(Object q, Object k, Object v, Object out, Object lse, double scale) {
+    const Imported tq("attention: q", q), tk("attention: k", k), tv("attention: v", v);
+    const Imported to("attention: out", out), tl("attention: lse", lse);
+    const py::gil_scoped_release release;
+    attention(tq, tk, tv, to, tl, scale);
+}
+
+void py_attention_backward(Object grad_out, Object q, Object k, Object v, Object out, Object lse, Object grad_q,
+                           Object grad_k, Object grad_v, double scale) {
+    const Imported tg("attention_backward: grad_out", grad_out), tq("attention_backward: q", q);
+    const Imported tk("attention_backward: k", k), tv("attention_backward: v", v);
+    const Imported to("attention_backward: out", out), tl("attention_backward: lse", lse);
+    const Imported gq("attention_backward: grad_q", grad_q), gk("attention_backward: grad_k", grad_k);
+    const Imported gv("attention_backward: grad_v", grad_v);
+    const py::gil_scoped_release release;
+    attention_backward(tg, tq, tk, tv, to, tl, gq, gk, gv, scale);
+}
+
+void py_resample(Object map, Object out) {
+    const Imported m("resample: map", map), o("resample: out", out);
+    const py::gil_scoped_release release;
+    resample(m, o);
+}
+
+void py_smooth(Object map, Object out, double sigma) {
+    const Imported m("smooth: map", map), o("smooth: out", out);
+    const py::gil_scoped_release release;
+    smooth(m, o, sigma);
+}
+
+void py_pool(Object map, Object out, const std::string& method, double parameter) {
+    const auto how = choice<PoolMethod>("pool", "method", pool_names, method);
+    const Imported m("pool: map", map), o("pool: out", out);
+    const py::gil_scoped_release release;
+    pool(m, o, how, parameter);
+}
+
+}  // namespace
+
+void bind_ops(py::module_& module) {
+    module.def("gaussian", &py_gaussian, "z"_a, "mean"_a, "whitener"_a, "out"_a);
+    module.def("gaussian_backward", &py_gaussian_backward, "grad_out"_a, "z"_a, "mean"_a, "whitener"_a, "grad_z"_a,
+               "grad_mean"_a, "grad_whitener"_a);
+    module.def("distance", &py_distance, "a"_a, "b"_a, "out"_a, py::kw_only(), "metric"_a, "window"_a = 11);
+    module.def("distance_backward", &py_distance_backward, "grad_out"_a, "a"_a, "b"_a, "grad_a"_a, "grad_b"_a,
+               py::kw_only(), "metric"_a, "window"_a = 11);
+    module.def("attention", &py_attention, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a, py::kw_only(), "scale"_a);
+    module.def("attention_backward", &py_attention_backward, "grad_out"_a, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a,
+               "grad_q"_a, "grad_k"_a, "grad_v"_a, py::kw_only(), "scale"_a);
+    module.def("resample", &py_resample, "map"_a, "out"_a);
+    module.def("smooth", &py_smooth, "map"_a, "out"_a, py::kw_only(), "sigma"_a);
+    module.def("pool", &py_pool, "map"_a, "out"_a, py::kw_only(), "method"_a, "parameter"_a = 0.0);
+}
+
+}  // namespace normscan::bindings

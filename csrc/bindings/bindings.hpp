@@ -1,0 +1,30 @@
+// What module.cpp puts together, one function a noun, and the helpers that they share.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "normscan/error.hpp"
+#include "normscan/ops.hpp"
+
+namespace normscan::bindings {
+
+void register_errors();
+void bind_core(pybind11::module_& module);  // threads, instruction sets, build, prepare, restore, aggregate
+void bind_ops(pybind11::module_& module);   // gaussian, distance, attention, resample, smooth, pool
+void bind_spec(pybind11::module_& module);  // ScoringSpec, Scorer
+
+// The enumerator called `value`, or an error that lists what there is: choice<Metric>("distance", "metric", ...).
+template <class Enum, std::size_t n>
+Enum choice(std::string_view op, std::string_view argument, const std::array<std::string_view, n>& names,
+            std::string_view value) {
+    if (const auto found = named<Enum>(names, value)) return *found;
+    std::string text = std::string(op) + ": " + std::string(argument) + " is \"" + std::string(value) + "\", expected ";
+    for (std::size_t i = 0; i < n; ++i) text.append(i == 0 ? "" : i + 1 == n ? " or " : ", ").append(names[i]);
+    throw Error(Error::Kind::argument, text);
+}
+
+}  // namespace normscan::bindings

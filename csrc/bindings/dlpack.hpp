@@ -1,0 +1,32 @@
+// Python arrays as tensors: anything with __dlpack__ on the CPU, without a copy.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <string_view>
+
+#include "normscan/tensor.hpp"
+
+namespace normscan::bindings {
+
+// Holds the exported memory until the end of the call. Made and destroyed with the GIL held; `tensor()` may be read
+// without it. `name` is the argument's, for messages.
+class Imported {
+  public:
+    Imported(std::string_view name, const pybind11::object& array);
+    ~Imported();
+    Imported(const Imported&) = delete;
+    Imported& operator=(const Imported&) = delete;
+
+    operator const Tensor&() const { return tensor_; }
+    const Tensor& tensor() const { return tensor_; }
+
+  private:
+    void take(std::string_view name, const pybind11::object& capsule);
+
+    Tensor tensor_;
+    void* managed_ = nullptr;
+    void (*release_)(void*) = nullptr;
+};
+
+}  // namespace normscan::bindings

@@ -1,0 +1,185 @@
+// Pixels to network input: grey or colour, resize, normalise. Blocks are rows.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/geometry.hpp"
+#include "normscan/ops.hpp"
+#include "ops/buffer.hpp"
+#include "ops/check.hpp"
+#include "ops/parallel.hpp"
+
+namespace normscan {
+namespace {
+
+constexpr std::int64_t rows_per_task = 16;
+constexpr float luma[3] = {0.299f, 0.587f, 0.114f};  // Rec.601
+
+// Weights of the source pixels of every target pixel: Pillow's BILINEAR (triangle filter, widened when shrinking).
+struct Filter {
+    std::vector<std::int64_t> first, count;
+    std::vector<float> weights;  // `most` for each target pixel
+    std::int64_t most;
+
+    Filter(const Placement& place, std::int64_t side) {
+        const double scale = place.extent / static_cast<double>(place.size), support = std::max(1.0, scale);
+        most = static_cast<std::int64_t>(std::ceil(support)) * 2 + 1;
+        weights.assign(static_cast<std::size_t>(most * place.size), 0.0f);
+        for (std::int64_t i = 0; i < place.size; ++i) {
+            const double centre = place.begin + (static_cast<double>(i) + 0.5) * scale;
+            const auto begin = static_cast<std::int64_t>(std::max(0.0, centre - support + 0.5));
+            const std::int64_t end = std::min(side, static_cast<std::int64_t>(centre + support + 0.5));
+            first.push_back(begin);
+            count.push_back(end - begin);
+            fill(i, centre, support);
+        }
+    }
+    const float* of(std::int64_t i) const { return weights.data() + i * most; }
+
+  private:
+    void fill(std::int64_t i, double centre, double support) {
+        const auto at = static_cast<std::size_t>(i);
+        std::vector<double> exact;
+        double sum = 0.0;
+        for (std::int64_t k = 0; k < count[at]; ++k) {
+            const double distance = std::abs(static_cast<double>(first[at] + k) - centre + 0.5) / support;
+            exact.push_back(std::max(0.0, 1.0 - distance));
+            sum += exact.back();
+        }
+        for (std::size_t k = 0; k < exact.size(); ++k) {
+            weights[at * static_cast<std::size_t>(most) + k] = static_cast<float>(exact[k] / sum);
+        }
+    }
+};
+
+// The picture as rows of floats in 0..1 with the channels of the network, one row at a time.
+struct Source {
+    const Tensor& image;
+    std::int64_t width, channels, to_channels;
+    float factor;
+
+    template <class T>
+    void read(std::int64_t y, float* to) const {
+        const T* const row = image.as<const T>() + y * image.step(0);
+        const std::int64_t step = image.step(1), channel = image.rank == 3 ? image.step(2) : 0;
+        for (std::int64_t x = 0; x < width; ++x, to += to_channels) {
+            const T* const pixel = row + x * step;
+            if (channels == 3 && to_channels == 1) {
+                to[0] = factor * (luma[0] * static_cast<float>(pixel[0]) + luma[1] * static_cast<float>(pixel[channel]) +
+                                  luma[2] * static_cast<float>(pixel[2 * channel]));
+            } else {
+                const std::int64_t next = channels == 3 ? channel : 0;
+                for (std::int64_t c = 0; c < to_channels; ++c) to[c] = factor * static_cast<float>(pixel[c * next]);
+            }
+        }
+    }
+
+    void row(std::int64_t y, float* to) const {
+        if (image.dtype == DType::uint8) return read<std::uint8_t>(y, to);
+        if (image.dtype == DType::uint16) return read<std::uint16_t>(y, to);
+        read<float>(y, to);
+    }
+};
+
+// One source row, resized along x: to [size][channels].
+void shrink_row(const float* from, const Filter& filter, std::int64_t size, std::int64_t channels, float* to) {
+    for (std::int64_t x = 0; x < size; ++x, to += channels) {
+        const float* const weights = filter.of(x);
+        const float* const pixels = from + filter.first[static_cast<std::size_t>(x)] * channels;
+        const std::int64_t count = filter.count[static_cast<std::size_t>(x)];
+        for (std::int64_t c = 0; c < channels; ++c) {
+            float sum = 0.0f;
+            for (std::int64_t k = 0; k < count; ++k) sum += weights[k] * pixels[k * channels + c];
+            to[c] = sum;
+        }
+    }
+}
+
+// All source rows that any target row needs, resized along x.
+class Rows {
+  public:
+    Rows(const Source& source, const Filter& columns, const Filter& rows, std::int64_t size)
+        : first_(rows.first.front()),
+          width_(size * source.to_channels),
+          data_((rows.first.back() + rows.count.back() - first_) * width_) {
+        const std::int64_t count = rows.first.back() + rows.count.back() - first_;
+        parallel_for((count + rows_per_task - 1) / rows_per_task, [&](std::int64_t task) {
+            const Buffer<float> pixels(source.width * source.to_channels);
+            const std::int64_t begin = task * rows_per_task, end = std::min(begin + rows_per_task, count);
+            for (std::int64_t y = begin; y < end; ++y) {
+                source.row(first_ + y, pixels.get());
+                shrink_row(pixels.get(), columns, size, source.to_channels, data_.get() + y * width_);
+            }
+        });
+    }
+
+    // Target row i: to [width]
+    void blend(const Filter& rows, std::int64_t i, float* to) const {
+        const auto at = static_cast<std::size_t>(i);
+        std::fill_n(to, width_, 0.0f);
+        for (std::int64_t k = 0; k < rows.count[at]; ++k) {
+            const float* const from = data_.get() + (rows.first[at] + k - first_) * width_;
+            const float weight = rows.of(i)[k];
+            for (std::int64_t x = 0; x < width_; ++x) to[x] += weight * from[x];
+        }
+    }
+
+  private:
+    std::int64_t first_, width_;
+    Buffer<float> data_;
+};
+
+Source check(const Check& check, const Tensor& image, const Tensor& out, std::span<const double> mean,
+             std::span<const double> std) {
+    check.rank({"image", image}, {2, 3}, "[H,W] or [H,W,C]");
+    check.dtype({"image", image}, {DType::uint8, DType::uint16, DType::float32});
+    check.strides({"image", image});
+    check.rank({"out", out}, {3}, "[C,h,w]");
+    check.dtype({"out", out}, {DType::float32});
+    check.output({"out", out});
+    const std::int64_t channels = image.rank == 3 ? image.size(2) : 1, to_channels = out.size(0);
+    if (channels != 1 && channels != 3) check.fail("image has ", channels, " channels, expected 1 or 3");
+    if (to_channels != 1 && to_channels != 3) check.fail("out has ", to_channels, " channels, expected 1 or 3");
+    if (image.size(0) * image.size(1) == 0) check.fail("image is empty, shape ", shape_text(image));
+    if (out.size(1) * out.size(2) == 0) check.fail("out is empty, shape ", shape_text(out));
+    const auto expected = static_cast<std::size_t>(to_channels);
+    if (mean.size() != expected) check.fail("mean has ", mean.size(), " entries, out has ", to_channels, " channels");
+    if (std.size() != expected) check.fail("std has ", std.size(), " entries, out has ", to_channels, " channels");
+    for (std::size_t c = 0; c < expected; ++c) {
+        if (!std::isfinite(mean[c])) check.fail("mean[", c, "] is ", mean[c], ", expected a finite number");
+        if (!(std[c] > 0.0) || !std::isfinite(std[c])) check.fail("std[", c, "] is ", std[c], ", expected > 0");
+    }
+    const float factor = image.dtype == DType::uint8 ? 1.0f / 255.0f : image.dtype == DType::uint16 ? 1.0f / 65535.0f : 1.0f;
+    return {image, image.size(1), channels, to_channels, factor};
+}
+
+}  // namespace
+
+void prepare(const Tensor& image, const Tensor& out, Resize resize, std::span<const double> mean,
+             std::span<const double> std) {
+    const Source source = check(Check("prepare"), image, out, mean, std);
+    const std::int64_t height = out.size(1), width = out.size(2), channels = source.to_channels;
+    const Geometry place = geometry(image.size(0), image.size(1), height, width, resize);
+    const Filter row_filter(place.rows, image.size(0)), column_filter(place.columns, image.size(1));
+    const Rows rows(source, column_filter, row_filter, place.columns.size);
+    parallel_for((height + rows_per_task - 1) / rows_per_task, [&](std::int64_t task) {
+        const Buffer<float> line(place.columns.size * channels);
+        for (std::int64_t y = task * rows_per_task; y < std::min((task + 1) * rows_per_task, height); ++y) {
+            const std::int64_t from = y - place.rows.offset;
+            const bool inside = from >= 0 && from < place.rows.size;
+            if (inside) rows.blend(row_filter, from, line.get());
+            for (std::int64_t c = 0; c < channels; ++c) {
+                const auto m = static_cast<float>(mean[static_cast<std::size_t>(c)]);
+                const auto s = static_cast<float>(std[static_cast<std::size_t>(c)]);
+                float* const to = out.as<float>() + c * out.step(0) + y * out.step(1);
+                for (std::int64_t x = 0; x < width; ++x) {
+                    const std::int64_t i = x - place.columns.offset;
+                    const bool picture = inside && i >= 0 && i < place.columns.size;
+                    to[x * out.step(2)] = ((picture ? line[i * channels + c] : 0.0f) - m) / s;
+                }
+            }
+        }
+    });
+}
+
+}  // namespace normscan

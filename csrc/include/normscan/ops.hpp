@@ -1,0 +1,94 @@
+// The operations of normscan on the CPU: caller-owned tensors in, caller-owned tensors out.
+//
+// Tensors are float32 or float64 (all floating arguments of a call alike) unless said. Any outer strides; the inner
+// stride is 1, or the tensor is channels_last (4-D, stride of C == 1). Anything else throws Error::Kind::argument.
+// A NaN that enters comes out as NaN. Results do not depend on the number of threads.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "normscan/tensor.hpp"
+
+namespace normscan {
+
+// How a picture is brought to the size of the network's input.
+enum class Resize { stretch, fit, crop };
+inline constexpr std::array<std::string_view, 3> resize_names = {"stretch", "fit", "crop"};
+
+enum class Metric { l1, l2, cosine, relative_l1, ssim };
+inline constexpr std::array<std::string_view, 5> metric_names = {"l1", "l2", "cosine", "relative_l1", "ssim"};
+
+enum class PoolMethod { mean, max, topk, quantile, area };
+inline constexpr std::array<std::string_view, 5> pool_names = {"mean", "max", "topk", "quantile", "area"};
+
+enum class GroupMethod { mean, max, fraction };
+inline constexpr std::array<std::string_view, 3> group_names = {"mean", "max", "fraction"};
+
+// The place of `name` in a table above, as its enumerator; nothing when it is not there.
+template <class Enum, std::size_t n>
+std::optional<Enum> named(const std::array<std::string_view, n>& names, std::string_view name) {
+    for (std::size_t i = 0; i < n; ++i) {
+        if (names[i] == name) return static_cast<Enum>(i);
+    }
+    return std::nullopt;
+}
+
+// Threads of this process, the calling one included. Default: what the processor, affinity and cgroup allow.
+void set_threads(int n);
+int threads();
+
+// Instruction sets of the kernels: "baseline", "avx2", "avx512". NORMSCAN_CPU_ISA forces one; an unknown or
+// unsupported one throws.
+std::string_view simd_level();
+std::vector<std::string_view> simd_levels();
+
+// Picture [H,W] or [H,W,C] (C 1 or 3; uint8, uint16, or float32 in 0..1) -> out [C',h,w] float32: resized
+// (antialiased bilinear as Pillow's), grey <-> colour as C' asks (Rec.601 luma), then (x - mean[c]) / std[c].
+void prepare(const Tensor& image, const Tensor& out, Resize resize, std::span<const double> mean,
+             std::span<const double> std);
+
+// The inverse geometry of `prepare`: map [h,w] float32 -> out [H,W] float32, the picture's own size. Areas that
+// "crop" never looked at get 0.
+void restore(const Tensor& map, const Tensor& out, Resize resize);
+
+// Squared Mahalanobis distance |W (z - mean)|^2, in squared standard deviations (PaDiM, eq. 2).
+// z [N,D] or [N,C,H,W], mean [D], whitener [1] (1/sigma), [D] (1/sigma each) or [D,D] (inverse Cholesky factor, only
+// the lower triangle is read) -> out [N] or [N,H,W].
+void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out);
+void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
+                       const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener);
+
+// Distance of a to its reference b, both [N,C,H,W] -> out [N,H,W]. `window` (odd) is for ssim alone. The denominator of
+// relative_l1 is a constant to the gradient.
+void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window = 11);
+void distance_backward(const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
+                       const Tensor& grad_b, Metric metric, int window = 11);
+
+// out = softmax(q k^T scale) v, lse = log-sum-exp of the scaled scores, without a table of L x M.
+// q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv], out [N,H,L,dv], lse [N,H,L].
+void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, double scale);
+void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
+                        const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k, const Tensor& grad_v,
+                        double scale);
+
+// map [N,h,w] -> out [N,H,W], bilinear, align_corners false, no antialias.
+void resample(const Tensor& map, const Tensor& out);
+
+// Separable Gaussian, radius int(4 sigma + 0.5), edges mirrored with the edge pixel repeated (scipy's "reflect").
+void smooth(const Tensor& map, const Tensor& out, double sigma);
+
+// map [N,H,W] -> one number an image. parameter: topk share (0,1], quantile 0..1, area threshold.
+void pool(const Tensor& map, const Tensor& out, PoolMethod method, double parameter = 0.0);
+// The same in double, whatever the dtype of the map.
+std::vector<double> pool(const Tensor& map, PoolMethod method, double parameter = 0.0);
+
+// scores [N] float64, groups [N] int64 in 0..G-1 -> out [G] float64. A group without members is an error.
+void aggregate(const Tensor& scores, const Tensor& groups, const Tensor& out, GroupMethod method,
+               double parameter = 0.0);
+
+}  // namespace normscan

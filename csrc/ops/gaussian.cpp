@@ -1,0 +1,187 @@
+// Gaussian distance: checks and threading. Blocks are 64 positions of one image.
+#include <algorithm>
+
+#include "normscan/ops.hpp"
+#include "ops/buffer.hpp"
+#include "ops/check.hpp"
+#include "ops/dispatch.hpp"
+#include "ops/kernels/gaussian.hpp"
+#include "ops/parallel.hpp"
+#include "ops/planes.hpp"
+
+namespace normscan {
+namespace {
+
+constexpr std::int64_t block = kernels::gaussian_positions;
+constexpr std::int64_t blocks_per_task = 8;
+constexpr std::int64_t most_parts = 32;  // partial gradients of mean and whitener; fixed, so that sums are, too
+
+// [N,D] is one image with a row of N positions, so that both layouts share one path.
+struct Sizes {
+    std::int64_t images, positions, channels;
+    kernels::Whitener form;
+};
+
+Sizes check(const Check& check, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+            std::string_view out_name) {
+    check.rank({"z", z}, {2, 4}, "[N,D] or [N,C,H,W]");
+    check.rank({"mean", mean}, {1}, "[D]");
+    check.rank({"whitener", whitener}, {1, 2}, "[1], [D] or [D,D]");
+    check.floating({{"z", z}, {"mean", mean}, {"whitener", whitener}, {out_name, out}});
+    const std::int64_t d = z.size(1);
+    if (mean.size(0) != d) check.fail("mean has ", mean.size(0), " channels, z has ", d);
+    Sizes s = {z.size(0), 1, d, kernels::Whitener::full};
+    if (whitener.rank == 2) {
+        if (whitener.size(0) != d || whitener.size(1) != d) {
+            check.fail("whitener has shape ", shape_text(whitener), ", z has ", d, " channels; expected [", d, ",", d,
+                       "]");
+        }
+    } else if (whitener.size(0) == d || whitener.size(0) == 1) {
+        s.form = whitener.size(0) == d ? kernels::Whitener::diagonal : kernels::Whitener::isotropic;
+    } else {
+        check.fail("whitener has ", whitener.size(0), " entries, z has ", d, " channels; expected 1, D or [D,D]");
+    }
+    if (z.rank == 2) {
+        check.shape({out_name, out}, {z.size(0)}, "[N]");
+        return {1, z.size(0), d, s.form};
+    }
+    check.shape({out_name, out}, {z.size(0), z.size(2), z.size(3)}, "[N,H,W]");
+    s.positions = z.size(2) * z.size(3);
+    return s;
+}
+
+template <class T>
+kernels::Planes<T> image(const Tensor& z, std::int64_t n) {
+    if (z.rank == 2) return {z.as<T>(), z.step(1), 0, z.step(0), std::max<std::int64_t>(1, z.size(0))};
+    return planes<T>(z, n);
+}
+
+template <class T>
+kernels::Map<T> distances(const Tensor& out, std::int64_t n) {
+    if (out.rank == 1) return {out.as<T>(), 0, out.step(0), std::max<std::int64_t>(1, out.size(0))};
+    return map_of<T>(out, n);
+}
+
+template <class T>
+void copy_vector(const Tensor& from, T* to) {
+    for (std::int64_t i = 0; i < from.size(0); ++i) to[i] = from.as<const T>()[i * from.step(0)];
+}
+
+// Mean and whitener in contiguous memory, the upper triangle zero (it is never read).
+template <class T>
+struct Statistics {
+    Buffer<T> mean, whitener;
+
+    Statistics(const Tensor& m, const Tensor& w)
+        : mean(m.size(0)), whitener(w.rank == 2 ? w.size(0) * w.size(0) : w.size(0)) {
+        copy_vector(m, mean.get());
+        if (w.rank == 1) {
+            copy_vector(w, whitener.get());
+            return;
+        }
+        const std::int64_t d = w.size(0);
+        for (std::int64_t i = 0; i < d; ++i) {
+            for (std::int64_t j = 0; j < d; ++j) {
+                whitener[i * d + j] = j <= i ? w.as<const T>()[i * w.step(0) + j * w.step(1)] : T(0);
+            }
+        }
+    }
+};
+
+template <class T>
+void run_forward(const Sizes& s, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out) {
+    const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(gaussian)).forward;
+    const Statistics<T> statistics(mean, whitener);
+    const std::int64_t run = block * blocks_per_task, tasks = (s.positions + run - 1) / run;
+    parallel_for(s.images * tasks, [&](std::int64_t task) {
+        const std::int64_t n = task / tasks, begin = task % tasks * run, end = std::min(begin + run, s.positions);
+        const Buffer<T> scratch((s.channels + kernels::gaussian_rows) * block);
+        for (std::int64_t first = begin; first < end; first += block) {
+            kernel({image<const T>(z, n), first, std::min(block, end - first), s.channels, statistics.mean.get(),
+                    statistics.whitener.get(), s.form, distances<T>(out, n), scratch.get()});
+        }
+    });
+}
+
+// Partial gradients of one part, and their sums in the order of parts.
+template <class T>
+struct Parts {
+    std::int64_t count, width, size;  // width: a row of the whitener's gradient; size: elements of a part
+    Buffer<T> data;
+
+    Parts(const Sizes& s, std::int64_t n)
+        : count(n),
+          width((s.channels + kernels::gaussian_granule - 1) / kernels::gaussian_granule * kernels::gaussian_granule),
+          size(s.channels + (s.form == kernels::Whitener::full ? s.channels * width : s.channels)),
+          data(n * size) {
+        std::fill_n(data.get(), n * size, T(0));
+    }
+
+    T sum(std::int64_t element) const {
+        T total = T(0);
+        for (std::int64_t i = 0; i < count; ++i) total += data[i * size + element];
+        return total;
+    }
+
+    void store(const Sizes& s, const Tensor& grad_mean, const Tensor& grad_whitener) const {
+        const std::int64_t d = s.channels;
+        for (std::int64_t c = 0; c < d; ++c) grad_mean.as<T>()[c * grad_mean.step(0)] = sum(c);
+        T* const to = grad_whitener.as<T>();
+        if (s.form != kernels::Whitener::full) {
+            for (std::int64_t c = 0; c < grad_whitener.size(0); ++c) to[c * grad_whitener.step(0)] = sum(d + c);
+            return;
+        }
+        for (std::int64_t i = 0; i < d; ++i) {
+            for (std::int64_t j = 0; j < d; ++j) {
+                to[i * grad_whitener.step(0) + j * grad_whitener.step(1)] = j <= i ? sum(d + i * width + j) : T(0);
+            }
+        }
+    }
+};
+
+template <class T>
+void run_backward(const Sizes& s, const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
+                  const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener) {
+    const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(gaussian)).backward;
+    const Statistics<T> statistics(mean, whitener);
+    const std::int64_t per_image = (s.positions + block - 1) / block, blocks = s.images * per_image;
+    const Parts<T> parts(s, std::min(blocks, most_parts));
+    parallel_for(parts.count, [&](std::int64_t part) {
+        const Buffer<T> scratch((4 * s.channels + kernels::gaussian_granule) * block);
+        T* const sums = parts.data.get() + part * parts.size;
+        for (std::int64_t b = part * blocks / parts.count; b < (part + 1) * blocks / parts.count; ++b) {
+            const std::int64_t n = b / per_image, first = b % per_image * block;
+            kernel({image<const T>(z, n), distances<const T>(grad_out, n), first, std::min(block, s.positions - first),
+                    s.channels, statistics.mean.get(), statistics.whitener.get(), s.form, image<T>(grad_z, n), sums,
+                    sums + s.channels, scratch.get()});
+        }
+    });
+    parts.store(s, grad_mean, grad_whitener);
+}
+
+}  // namespace
+
+void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out) {
+    const Check checks("gaussian");
+    const Sizes s = check(checks, z, mean, whitener, out, "out");
+    checks.output({"out", out});
+    for_dtype(z.dtype, [&]<class T>() { run_forward<T>(s, z, mean, whitener, out); });
+}
+
+void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
+                       const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener) {
+    const Check checks("gaussian_backward");
+    const Sizes s = check(checks, z, mean, whitener, grad_out, "grad_out");
+    checks.floating({{"z", z}, {"grad_z", grad_z}, {"grad_mean", grad_mean}, {"grad_whitener", grad_whitener}});
+    checks.same_shape({"grad_z", grad_z}, {"z", z});
+    checks.same_shape({"grad_mean", grad_mean}, {"mean", mean});
+    checks.same_shape({"grad_whitener", grad_whitener}, {"whitener", whitener});
+    checks.output({"grad_z", grad_z});
+    checks.output({"grad_mean", grad_mean});
+    checks.output({"grad_whitener", grad_whitener});
+    for_dtype(z.dtype, [&]<class T>() {
+        run_backward<T>(s, grad_out, z, mean, whitener, grad_z, grad_mean, grad_whitener);
+    });
+}
+
+}  // namespace normscan

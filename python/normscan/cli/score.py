@@ -1,0 +1,108 @@
+"""`normscan score`: scores and decisions for pictures, one row each."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from normscan.cli.common import Batch, Device, Force, Json, Model, Threads, emit
+
+if TYPE_CHECKING:
+    from normscan.deploy.session import Session
+
+COLUMNS = ("file", "score", "decision", "threshold", "error")
+
+
+def command(
+    model: Model,
+    data: Annotated[str, typer.Option("-i", "--input", help="A picture, a folder (searched below) or a glob.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for scores.csv and maps; default: CSV on stdout.")
+    ] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Write an overlay PNG of each picture (needs -o).")] = False,
+    batch: Batch = 16,
+    device: Device = "auto",
+    threads: Threads = 0,
+    engine: Annotated[str | None, typer.Option(help="onnxruntime (bundle) or torch (run folder).")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Score pictures. Bad files are listed and the others scored (exit code 4; 3 if none could be)."""
+    from normscan.data.layouts import find_images
+    from normscan.deploy.session import load
+    from normscan.errors import UsageError
+    from normscan.files import temporary_file
+    from normscan.progress import say
+
+    if maps and output is None:
+        raise UsageError("--maps needs -o FOLDER to write to")
+    if output is not None and (output / "scores.csv").exists() and not force:
+        raise UsageError(f"{output / 'scores.csv'} exists; overwrite it with --force or choose another -o")
+    paths = find_images(data)
+    session = load(model, engine=engine, device=device, threads=threads)
+    say(f"engine: {', '.join(session.engine.fingerprint().values())}")
+    if session.scorer.spec.calibration is None:
+        say("no threshold in this model: scores carry no decision")
+    rows = _rows(session, paths, Path(data), batch, output / "maps" if maps and output else None)
+    tally = {"images": len(paths), "anomalous": 0, "failed": 0}
+    if output is None:
+        found = list(_counted(rows, tally))
+        emit({**tally, "rows": found}, _table(found), as_json=as_json)
+    else:
+        with (
+            temporary_file(output / "scores.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            for row in _counted(rows, tally):
+                table.writerow(row)
+        text = "{images} pictures: {anomalous} anomalous, {failed} failed".format(**tally)
+        emit({**tally, "scores": output / "scores.csv"}, f"{text}; {output / 'scores.csv'}", as_json=as_json)
+    if tally["failed"]:
+        raise typer.Exit(3 if tally["failed"] == len(paths) else 4)
+
+
+def _rows(
+    session: Session, paths: list[Path], root: Path, batch: int, map_folder: Path | None
+) -> Iterator[dict[str, Any]]:
+    from normscan.errors import InputError
+    from normscan.progress import say, track
+    from normscan.report.pictures import write_overlay
+
+    for path, result in track(session.stream(paths, batch_size=batch), "score", len(paths)):
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.as_posix()
+        if isinstance(result, InputError):
+            say(str(result))
+            yield {"file": name, "score": None, "decision": None, "threshold": None, "error": str(result)}
+            continue
+        if map_folder is not None:
+            write_overlay(map_folder / f"{name}.png", path, result.map)
+        decision = None if result.decision is None else ("anomalous" if result.decision else "normal")
+        yield {
+            "file": name,
+            "score": result.score,
+            "decision": decision,
+            "threshold": result.threshold,
+            "error": None,
+        }
+
+
+def _counted(rows: Iterator[dict[str, Any]], tally: dict[str, int]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        tally["anomalous"] += row["decision"] == "anomalous"
+        tally["failed"] += row["error"] is not None
+        yield row
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().rstrip("\n")

@@ -1,0 +1,1 @@
+"""From a run to a bundle, and from a bundle to scores."""

@@ -1,0 +1,51 @@
+"""The model card that travels in every bundle."""
+
+from __future__ import annotations
+
+from normscan import __version__
+from normscan.train.run import Run
+
+
+def card(run: Run) -> str:
+    """Markdown: what it is, what it was made from, what it may be used for."""
+    manifest, calibration = run.manifest, run.spec.calibration
+    counts = manifest["data"]["counts"]
+    if calibration is None:
+        threshold = "No threshold: too few calibration normals. Scores carry no decision."
+    else:
+        low, high = calibration.interval
+        threshold = (
+            f"Threshold {calibration.threshold:.6g} (anomalous iff score > threshold), from {calibration.n} "
+            f"calibration normals; target specificity {calibration.target_specificity:.0%}, "
+            f"95 % interval {low:.1%} to {high:.1%}."
+        )
+    terms = "\n".join(
+        f"| {term.op} | {', '.join(term.of)} | {term.metric or term.form} | {term.weight:g} | {term.scale or 1:.4g} |"
+        for term in run.spec.terms
+    )
+    return f"""# {run.family.name}
+
+**Research use only. Not a medical device.** A score says how far a picture lies from the training normals, not what it
+shows. Pictures from another device, site or population need a calibration and an evaluation of their own.
+
+Method: {run.family.paper}. Preset `{manifest["preset"]}`, seed {manifest["seed"]}, normscan {__version__}.
+
+## Data
+
+{counts["train"]} normals for the network and its statistics, {counts["validation"]} for choosing the checkpoint
+and the terms' scales, {counts["calibration"]} for the threshold. No picture is in two parts; the manifest has the hashes.
+
+## Score
+
+{threshold}
+
+| term | outputs | form | weight | scale |
+|---|---|---|---|---|
+{terms}
+
+## Validation
+
+Anomalies planted in validation normals: AUROC {manifest["validation"]["planted_auroc"]:.3f}, median rise of the score
+{manifest["validation"]["separation"]:.2f} standard deviations. These are made anomalies: real ones must be measured
+with `normscan evaluate`.
+"""

@@ -1,0 +1,48 @@
+"""Engines run a network and return its named outputs. Which one is in use is always told, never changed in silence."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from normscan.errors import MissingExtraError, UsageError
+
+_ENGINES = {"onnxruntime": "onnxruntime", "torch": "torch"}
+"""Engine -> the package it needs; the module of the same name lies beside this file."""
+_EXTRAS = {"torch": "train"}
+
+
+class Engine(Protocol):
+    """A network, opened."""
+
+    name: str
+    device: str
+
+    def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """x [N,C,H,W] float32 -> named outputs, float32, batch first."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """What a score depends on besides the bundle: versions and device."""
+
+
+def open_engine(name: str, folder: Path, *, device: str = "auto", threads: int = 0) -> Engine:
+    """Open a bundle (or, for the torch engine, a run folder).
+
+    threads 0: all cores. A missing package is a `MissingExtraError`, a missing device or an unknown engine a
+    `UsageError`.
+    """
+    if name not in _ENGINES:
+        raise UsageError(f"engine {name!r} does not exist; there are: {', '.join(_ENGINES)}")
+    if find_spec(_ENGINES[name]) is None:
+        raise MissingExtraError(_ENGINES[name], _EXTRAS.get(name, name))
+    engine: Engine = import_module(f"{__name__}.{name}").open_engine(folder, device=device, threads=threads)
+    return engine
+
+
+def available_engines() -> dict[str, bool]:
+    """Each engine, and whether its package is installed; imports none of them."""
+    return {name: find_spec(package) is not None for name, package in _ENGINES.items()}

@@ -1,0 +1,120 @@
+"""Export: from a run to a bundle that has proved itself. One that disagrees with torch is never left behind."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from normscan import __version__
+from normscan.deploy.bundle import Bundle, write_manifest
+from normscan.deploy.card import card
+from normscan.deploy.golden import golden_inputs
+from normscan.deploy.verify import verify
+from normscan.errors import MissingExtraError
+from normscan.files import temporary_folder, write_bytes
+from normscan.ops.autograd import translation_table
+from normscan.train.fit import outputs
+from normscan.train.run import Run
+
+OPSET = 18
+"""Attention as MatMul and Softmax, which every engine knows."""
+
+
+def export(run_folder: str | Path, output: str | Path | None = None, *, force: bool = False) -> Bundle:
+    """Write the bundle of a finished run (default `<run>/<family>.normscan`) and verify it.
+
+    A bundle whose ONNX Runtime scores disagree with torch's is removed, and a `ParityError` says by how much.
+    """
+    for module in ("onnx", "onnxscript"):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "export")
+    run = Run.open(Path(run_folder))
+    target = Path(output) if output else run.folder / f"{run.family.name}.normscan"
+    with temporary_folder(target, force=force) as folder:
+        golden = _golden(run)
+        write_bytes(folder / "model.onnx", onnx_bytes(run, golden["x"]))
+        write_bytes(folder / "stats.safetensors", (run.folder / "stats.safetensors").read_bytes())
+        write_bytes(folder / "golden.safetensors", save(golden))
+        write_bytes(folder / "card.md", card(run).encode())
+        write_manifest(folder, _fields(run, golden))
+        verify(folder)
+    return Bundle.open(target)
+
+
+def onnx_bytes(run: Run, x: np.ndarray) -> bytes:
+    """The network as ONNX, weights inside, the batch dimension dynamic."""
+    network = run.network()
+    names = list(network(torch.from_numpy(x[:2]))._fields)
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (torch.from_numpy(x[:2]),),
+            dynamo=True,
+            input_names=["x"],
+            output_names=names,
+            dynamic_shapes=({0: torch.export.Dim("N", min=1, max=1 << 16)},),
+            opset_version=OPSET,
+            external_data=False,
+            custom_translation_table=translation_table(OPSET),
+            verbose=False,
+        )
+    assert program is not None
+    data: bytes = program.model_proto.SerializeToString()
+    return data
+
+
+def _golden(run: Run) -> dict[str, np.ndarray]:
+    x = golden_inputs(run.spec.input)
+    found = outputs(run.network(), x)
+    scores = run.scorer().score(found)
+    return {
+        "x": x,
+        **{f"output.{name}": np.ascontiguousarray(value) for name, value in found.items()},
+        "map": scores.maps,
+        "score": scores.scores,
+    }
+
+
+def _fields(run: Run, golden: dict[str, np.ndarray]) -> dict[str, Any]:
+    trained = run.manifest
+    return {
+        "normscan": __version__,
+        "family": run.family.name,
+        "paper": run.family.paper,
+        "spec": run.spec.to_dict(),
+        "outputs": [name.removeprefix("output.") for name in golden if name.startswith("output.")],
+        "spread": float(trained["spread"]),
+        "config": run.config.model_dump(mode="json"),
+        "training": {
+            key: trained[key] for key in ("preset", "seed", "validation", "versions", "machine", "supervision")
+        }
+        | {"counts": trained["data"]["counts"], "sha256": trained["data"]["sha256"]},
+        "export": {"opset": OPSET, "onnx": version("onnx"), "torch": torch.__version__},
+        "notice": "Research use only. Not a medical device.",
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter speaks of its own internals at length; errors still come as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,156 @@
+"""Session: bundle and engine, ready to score. It needs no torch."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Self, overload
+
+import numpy as np
+
+from normscan import _native
+from normscan.data.read import read_image
+from normscan.deploy.bundle import Bundle, is_bundle
+from normscan.deploy.engines import Engine, open_engine
+from normscan.errors import ImageError, InputError, UsageError
+from normscan.files import read_json
+from normscan.scoring.scorer import Scorer, prepare
+
+Image = str | Path | np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a session says of one picture."""
+
+    score: float
+    """Higher is more anomalous."""
+    decision: bool | None
+    """True: anomalous (score > threshold); None: the bundle has no threshold."""
+    map: np.ndarray
+    """[H,W] float32 in the picture's own geometry."""
+    terms: tuple[float, ...]
+    """Each term's pooled value, before scale and weight."""
+    threshold: float | None
+
+
+class Session:
+    """Scores pictures; the same name and meaning in Python, C and C++."""
+
+    def __init__(self, engine: Engine, scorer: Scorer, spread: float) -> None:
+        self.engine, self.scorer, self.spread = engine, scorer, spread
+
+    @classmethod
+    def open(cls, path: str | Path, *, engine: str | None = None, device: str = "auto", threads: int = 0) -> Self:
+        """Open a bundle (engine "onnxruntime") or a run folder (engine "torch").
+
+        threads 0: all cores. Errors: `BundleError`, `UsageError` (device, engine), `MissingExtraError`.
+        """
+        folder = Path(path)
+        if threads:
+            _native.set_threads(threads)
+        if is_bundle(folder):
+            if engine == "torch":
+                raise UsageError("the torch engine opens a run folder, not a bundle")
+            bundle = Bundle.open(folder)
+            chosen = open_engine(engine or "onnxruntime", folder, device=device, threads=threads)
+            return cls(chosen, bundle.scorer(), bundle.manifest["spread"])
+        if not folder.is_dir():
+            raise InputError(f"{folder} does not exist, expected a bundle or a run folder")
+        if engine not in (None, "torch"):
+            raise UsageError(
+                f"engine {engine} opens a bundle, and {folder} is a run folder; use `export`"
+            )
+        chosen = open_engine("torch", folder, device=device, threads=threads)
+        from normscan.train.run import Run
+
+        return cls(chosen, Run.open(folder).scorer(), read_json(folder / "manifest.json")["spread"])
+
+    @overload
+    def score(self, image: Image) -> Result: ...
+    @overload
+    def score(self, image: Sequence[Image]) -> list[Result]: ...
+    def score(self, image: Image | Sequence[Image]) -> Result | list[Result]:
+        """Score one picture or a batch.
+
+        image  a path, or pixels [H,W] or [H,W,3] RGB (uint8, uint16, or float32 in 0..1), or a sequence of either, of any
+               sizes. A picture that cannot be read or has non-finite pixels is an `ImageError` naming it.
+        """
+        if isinstance(image, str | Path) or (isinstance(image, np.ndarray) and image.ndim < 4):
+            return self._score([self._read(image)])[0]
+        return self._score([self._read(item) for item in image])
+
+    def stream(
+        self, paths: Iterable[Path], *, batch_size: int = 16, workers: int = 2
+    ) -> Iterator[tuple[Path, Result | InputError]]:
+        """Score files in order, reading ahead of the engine; memory does not grow with their number.
+
+        A bad file gives its `InputError` in place of a result, and the others go on.
+        """
+        with ThreadPoolExecutor(workers, thread_name_prefix="normscan-read") as pool:
+            todo = iter(paths)
+            waiting = deque((path, pool.submit(self._read, path)) for path in islice(todo, 2 * batch_size))
+            try:
+                while waiting:
+                    part = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                    waiting.extend((path, pool.submit(self._read, path)) for path in islice(todo, len(part)))
+                    yield from self._score_part(part)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _score_part(
+        self, part: list[tuple[Path, Future[tuple[np.ndarray, tuple[int, ...]]]]]
+    ) -> Iterator[tuple[Path, Result | InputError]]:
+        items: dict[int, tuple[np.ndarray, tuple[int, ...]]] = {}
+        results: dict[int, Result | InputError] = {}
+        for i, (_, future) in enumerate(part):
+            try:
+                items[i] = future.result()
+            except InputError as error:
+                results[i] = error
+        try:
+            results |= dict(zip(items, self._score(list(items.values())), strict=True))
+        except ImageError:  # one picture's score is not finite: find out which
+            for i, item in items.items():
+                try:
+                    results[i] = self._score([item])[0]
+                except ImageError as error:
+                    results[i] = ImageError(f"{part[i][0]}: {error}")
+        yield from ((path, results[i]) for i, (path, _) in enumerate(part))
+
+    def _read(self, image: Image) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Hops 1 and 2: the prepared input [C,h,w] and the picture's height and width."""
+        named = isinstance(image, str | Path)
+        pixels = read_image(Path(image)) if isinstance(image, str | Path) else image
+        x = prepare(pixels, self.scorer.spec.input)
+        if not np.isfinite(x).all():
+            name = os.fspath(image) if named else "the picture"  # type: ignore[arg-type]
+            raise ImageError(f"{name} has non-finite pixels, expected finite ones")
+        return x, pixels.shape[:2]
+
+    def _score(self, items: Sequence[tuple[np.ndarray, tuple[int, ...]]]) -> list[Result]:
+        """Hops 3 to 5."""
+        if not items:
+            return []
+        found = self.scorer.score(self.engine.run(np.stack([x for x, _ in items])))
+        calibration = self.scorer.spec.calibration
+        return [
+            Result(
+                score=float(found.scores[i]),
+                decision=self.scorer.decide(found.scores[i]),
+                map=self.scorer.restore(found.maps[i], shape),
+                terms=tuple(found.terms[i].tolist()),
+                threshold=None if calibration is None else calibration.threshold,
+            )
+            for i, (_, shape) in enumerate(items)
+        ]
+
+
+def load(path: str | Path, *, engine: str | None = None, device: str = "auto", threads: int = 0) -> Session:
+    """Open a bundle or a run folder for scoring; see `Session.open`."""
+    return Session.open(path, engine=engine, device=device, threads=threads)

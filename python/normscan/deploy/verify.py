@@ -1,0 +1,146 @@
+"""Verify: does an engine give torch's scores and decisions?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normscan.data.layouts import find_images
+from normscan.data.read import read_image
+from normscan.deploy.bundle import Bundle
+from normscan.deploy.engines import Engine, open_engine
+from normscan.errors import InputError, ParityError
+from normscan.progress import track
+from normscan.scoring.scorer import Scorer, prepare
+
+TOLERANCE = 1e-3
+"""Largest score error that passes, in standard deviations of the calibration scores: far below anything a decision
+rests on, and above the rounding of float32 convolutions summed in another order (measured: about 1e-5)."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An engine against recorded or freshly computed torch answers."""
+
+    engine: str
+    against: str
+    images: int
+    score_error: float
+    """Largest |difference| of a score, in units of the calibration spread."""
+    map_error: float
+    """Largest |difference| of a map value, likewise."""
+    flips: int
+    """Decisions that differ although the torch score is farther from the threshold than the tolerance."""
+    at_threshold: int
+    """Decisions that differ within the tolerance."""
+
+    @property
+    def passed(self) -> bool:
+        """Within tolerance and no decision flipped."""
+        return self.score_error <= TOLERANCE and self.flips == 0
+
+
+def verify(
+    folder: str | Path,
+    *,
+    engines: Sequence[str] = ("onnxruntime",),
+    data: str | Path | None = None,
+    run: str | Path | None = None,
+) -> list[Comparison]:
+    """Replay the golden inputs on each engine, and score `data` with each engine and with torch from `run`.
+
+    Raises `ParityError` with the figures where an engine disagrees.
+    """
+    bundle = Bundle.open(Path(folder))
+    scorer, spread = bundle.scorer(), bundle.manifest["spread"]
+    opened = [open_engine(name, bundle.folder) for name in engines]
+    found = [_golden(bundle, engine, scorer, spread) for engine in opened]
+    if data is not None:
+        if run is None:
+            raise InputError("verify -i DATA compares with torch, which needs the run folder; name it with --run")
+        reference = open_engine("torch", Path(run))
+        paths = find_images(data)
+        found += [_images(paths, engine, reference, scorer, spread) for engine in opened]
+    if failed := [c for c in found if not c.passed]:
+        raise ParityError("; ".join(explain(c) for c in failed))
+    return found
+
+
+def explain(comparison: Comparison) -> str:
+    """One line for people."""
+    c = comparison
+    verdict = "agrees" if c.passed else "DISAGREES"
+    return (
+        f"{c.engine} {verdict} with {c.against} on {c.images} images: score error {c.score_error:.1e} of the "
+        f"calibration spread (limit {TOLERANCE:.0e}), map error {c.map_error:.1e}, {c.flips} decisions flipped, "
+        f"{c.at_threshold} at the threshold"
+    )
+
+
+def as_dict(comparison: Comparison) -> dict[str, Any]:
+    """Plain values for --json."""
+    return {**asdict(comparison), "passed": comparison.passed, "limit": TOLERANCE}
+
+
+def _golden(bundle: Bundle, engine: Engine, scorer: Scorer, spread: float) -> Comparison:
+    golden = bundle.golden()
+    # One at a time and together: an engine must not let a picture's neighbours into its score.
+    together = scorer.score(engine.run(golden["x"]))
+    alone = scorer.score(engine.run(golden["x"][:1]))
+    scores = np.concatenate([together.scores, alone.scores])
+    maps = np.concatenate([together.maps, alone.maps])
+    expected = np.concatenate([golden["score"], golden["score"][:1]])
+    expected_maps = np.concatenate([golden["map"], golden["map"][:1]])
+    return _compare(engine.name, "golden", scorer, spread, (scores, maps), (expected, expected_maps))
+
+
+def _images(paths: Sequence[Path], engine: Engine, reference: Engine, scorer: Scorer, spread: float) -> Comparison:
+    scores, expected, map_error = [], [], 0.0
+    for path in track(paths, f"verify {engine.name}", len(paths)):
+        x = prepare(read_image(path), scorer.spec.input)[None]
+        ours, theirs = scorer.score(engine.run(x)), scorer.score(reference.run(x))
+        scores.append(ours.scores[0])
+        expected.append(theirs.scores[0])
+        map_error = max(map_error, float(np.abs(ours.maps - theirs.maps).max()))
+    return _compare(
+        engine.name,
+        reference.name,
+        scorer,
+        spread,
+        (np.asarray(scores), np.asarray([map_error])),
+        (np.asarray(expected), np.zeros(1)),
+    )
+
+
+def _compare(
+    engine: str,
+    against: str,
+    scorer: Scorer,
+    spread: float,
+    found: tuple[np.ndarray, np.ndarray],
+    expected: tuple[np.ndarray, np.ndarray],
+) -> Comparison:
+    error = np.abs(found[0] - expected[0]) / spread
+    flips = at_threshold = 0
+    if (calibration := scorer.spec.calibration) is not None:
+        differ = (found[0] > calibration.threshold) != (expected[0] > calibration.threshold)
+        near = np.abs(expected[0] - calibration.threshold) <= TOLERANCE * spread
+        flips, at_threshold = int((differ & ~near).sum()), int((differ & near).sum())
+    return Comparison(
+        engine,
+        against,
+        len(found[0]),
+        _largest(error),
+        _largest(np.abs(found[1] - expected[1]) / spread),
+        flips,
+        at_threshold,
+    )
+
+
+def _largest(error: np.ndarray) -> float:
+    """The maximum; a NaN anywhere is an infinite error."""
+    return float(np.nan_to_num(error, nan=np.inf).max(initial=0.0))

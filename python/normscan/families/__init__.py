@@ -1,0 +1,31 @@
+"""The published methods. A family is a folder with a `FAMILY` card; nothing else names it."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from normscan.errors import UsageError
+from normscan.families.config import Config
+from normscan.families.family import Batch, Family, Step
+
+__all__ = ["Batch", "Config", "Family", "Step", "families", "family"]
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Every family by name, discovered from the sub-folders."""
+    names = sorted(module.name for module in iter_modules(__path__) if module.ispkg)
+    return {name: import_module(f"{__name__}.{name}").FAMILY for name in names}
+
+
+def family(name: str) -> Family:
+    """One family by name; an unknown name is a `UsageError` with the nearest one."""
+    known = families()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+        raise UsageError(f"family {name!r} does not exist; {hint}")
+    return known[name]

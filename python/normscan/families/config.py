@@ -1,0 +1,65 @@
+"""Configurations: frozen, every default with its source, unknown fields refused with the nearest key named."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from normscan.errors import ConfigError, UsageError
+
+
+class Config(BaseModel):
+    """What every family's training needs; a family adds its own fields and presets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    size: int = Field(256, ge=8, le=4096, description="side of the network's input, pixels")
+    channels: int = Field(3, description="1 grey, 3 colour", ge=1, le=3)
+    resize: str = Field("fit", pattern="^(stretch|fit|crop)$", description="how a picture becomes a square")
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(32, ge=1)
+    validate_every: int = Field(1, ge=1, description="epochs between validations")
+    patience: int = Field(10, ge=1, description="validations without gain before training stops")
+    seed: int = Field(0, ge=0)
+    validation: float = Field(0.1, gt=0, lt=1, description="share of training normals kept for validation")
+    calibration: float = Field(0.2, gt=0, lt=1, description="share of training normals kept for the threshold")
+    target_specificity: float = Field(0.95, gt=0, lt=1, description="of the threshold, on normals")
+    rotate: float = Field(0.0, ge=0, le=180, description="augmentation: degrees")
+    shift: float = Field(0.0, ge=0, le=0.5, description="augmentation: share of the side")
+    shear: float = Field(0.0, ge=0, le=0.5, description="augmentation")
+    zoom: float = Field(0.0, ge=0, lt=1, description="augmentation: share of the size")
+    flip: bool = Field(False, description="augmentation: mirror, left-right and top-bottom")
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @property
+    def augmentation(self) -> dict[str, Any]:
+        """Arguments of `data.augment.affine`."""
+        return self.model_dump(include={"rotate", "shift", "shear", "zoom", "flip"})
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Validate; a `ConfigError` names each wrong field, what was found, and the nearest key for an unknown one."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError("; ".join(cls._explain(e) for e in error.errors())) from None
+
+    @classmethod
+    def preset(cls, name: str, overrides: Mapping[str, Any] | None = None) -> Self:
+        """A preset by name, with single fields overridden."""
+        if name not in cls.presets:
+            raise UsageError(f"preset {name!r} does not exist; there are: {', '.join(cls.presets)}")
+        return cls.parse({**cls.presets[name], **(overrides or {})})
+
+    @classmethod
+    def _explain(cls, error: Any) -> str:
+        field = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(field, cls.model_fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"fields: {', '.join(cls.model_fields)}"
+            return f"config: unknown field {field!r}; {hint}"
+        return f"config.{field}: {error['msg']}, found {error['input']!r}"

@@ -1,0 +1,71 @@
+"""The card that declares a family, and the two protocols between a family and the one training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from normscan.families.config import Config
+from normscan.scoring.spec import ScoringSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees. Tensors lie on the training device."""
+
+    x: Tensor
+    """[N,C,H,W] float32, augmented and prepared as the spec's input says."""
+    label: Tensor
+    """[N] int64: 0 normal, 1 abnormal, -1 unknown."""
+    weight: Tensor
+    """[N] float32."""
+    index: Tensor
+    """[N] int64: position in the training list."""
+    origin: tuple[str, ...]
+    """Where each picture comes from: "ok", "generated", "generated_from_template"."""
+    unlabelled: Tensor | None = None
+    """[M,C,H,W] float32, for families whose supervision is "unlabelled"."""
+
+
+class Step(Protocol):
+    """Owns optimisers, critics, moving averages: all that training needs and the export does not."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first batch of an epoch."""
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One optimisation step; returns its losses, the total under "loss"."""
+
+    def validated(self, stale: int) -> None:
+        """Called after each validation with the number of validations since the last gain (0: this one gained)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to be bit-equal: tensors, numbers, strings, lists and dicts of them."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One published method."""
+
+    name: str
+    """The folder's name, the paper's short name."""
+    paper: str
+    """Citation."""
+    supervision: str
+    """What training may see: "one_class" (normals only), "unlabelled" (no label is read) or "supervised"."""
+    config: type[Config]
+    network: Callable[[Any], nn.Module]
+    """config -> the module that is exported; forward(x [N,C,H,W]) gives a NamedTuple of named tensors."""
+    stages: tuple[Callable[[Any, Any], Step], ...]
+    """Each (network, config) -> Step, run in order."""
+    spec: Callable[[Any], ScoringSpec]
+    """config -> the spec, over the NamedTuple's names."""
+    tiny: Mapping[str, Any]
+    """The smallest config; the contract test runs it."""

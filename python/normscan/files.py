@@ -1,0 +1,117 @@
+"""Writing files so that nothing half-written ever stays behind: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from normscan.errors import InputError, OutputError, UsageError
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal bytes, so that it can be hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; an `InputError` names the file and the place."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN and infinity become null, which JSON can express."""
+    write_bytes(path, (json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically; an `OutputError` names the file where the disk refuses."""
+    with temporary_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def temporary_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on success it becomes `path`, on failure it is removed.
+
+    An existing `path` is a `UsageError` unless `force`, and is replaced only once the new one is complete.
+    """
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists; choose another name or overwrite it with --force")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    old = path.with_name(f".{path.name}.old-{uuid4().hex[:8]}")
+    try:
+        with _told(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in sorted(p for p in temporary.rglob("*") if p.is_file()):
+                _sync(file)
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; free space or choose another -o"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return value

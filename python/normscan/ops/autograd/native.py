@@ -1,0 +1,27 @@
+"""What the three custom ops share on their way into the native module."""
+
+from __future__ import annotations
+
+import torch
+
+from normscan import _native
+from normscan.errors import ArgumentError
+
+_threads = 0
+
+
+def ready(**tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Detached, contiguous CPU tensors of one floating dtype; hands torch's thread count to the native pool.
+
+    A tensor with other strides is copied here: the native border itself never copies.
+    """
+    global _threads  # noqa: PLW0603  (one number that mirrors torch's own global)
+    if (count := torch.get_num_threads()) != _threads:
+        _native.set_threads(count)
+        _threads = count
+    for name, tensor in tensors.items():
+        if tensor.device.type != "cpu":
+            raise ArgumentError(
+                f"{name} is on {tensor.device}, but normscan was built without CUDA; move it to the CPU"
+            )
+    return [tensor.detach().contiguous() for tensor in tensors.values()]

@@ -1,0 +1,33 @@
+"""Where arrays enter: which kind they are, and the layout that the kernels take."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from normscan.errors import ArgumentError
+
+
+def is_torch(*arrays: Any) -> bool:
+    """True if the arrays are torch tensors, False if they are numpy arrays; a mixture is an `ArgumentError`."""
+    kinds = {type(a).__module__.partition(".")[0] for a in arrays}
+    if kinds == {"numpy"}:
+        return False
+    if "numpy" in kinds or not all(hasattr(a, "__dlpack__") for a in arrays):
+        found = ", ".join(type(a).__name__ for a in arrays)
+        raise ArgumentError(f"expected numpy arrays or torch tensors, all of one kind, found: {found}")
+    return True
+
+
+def autograd(op: str) -> Any:
+    """The module with the torch custom op `op`; imports torch on first use."""
+    return import_module(f"normscan.ops.autograd.{op}")
+
+
+def floating(name: str, array: np.ndarray) -> np.ndarray:
+    """Return the array as the kernels take it: float32 or float64, C-contiguous; other dtypes are an error."""
+    if array.dtype not in (np.float32, np.float64):
+        raise ArgumentError(f"{name} has dtype {array.dtype}, expected float32 or float64")
+    return np.ascontiguousarray(array)

@@ -1,0 +1,199 @@
+"""Evaluation: the test pictures through a session, their metrics, and the files that people read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normscan.data.layouts import read_layout
+from normscan.data.read import read_image, read_mask
+from normscan.data.sample import Record
+from normscan.data.splits import check_disjoint
+from normscan.deploy.session import Result, Session, load
+from normscan.errors import InputError
+from normscan.files import temporary_folder, write_bytes, write_json
+from normscan.progress import say, track
+from normscan.report.page import Row, write_page
+from normscan.scoring import baselines as floor
+from normscan.scoring import metrics
+from normscan.scoring.calibrate import Calibration
+
+GALLERY = 48
+"""Pictures on the page."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A test picture with its score; the map only where pixels are measured."""
+
+    record: Record
+    name: str
+    score: float
+    decision: bool | None
+    map: np.ndarray | None
+    mask: np.ndarray | None
+
+
+def evaluate(
+    model: Path,
+    data: Path,
+    output: Path,
+    *,
+    baselines: bool = False,
+    batch_size: int = 16,
+    device: str = "auto",
+    threads: int = 0,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Score the labelled test pictures of `data`; write metrics.json, scores.csv and index.html to `output`.
+
+    Returns the metrics. Raises `InputError` where there are no labelled test pictures or one of them is unreadable:
+    a figure over the readable half would flatter.
+    """
+    records = read_layout(data)
+    check_disjoint(records)
+    test = [r for r in records if r.split == "test" and r.label is not None]
+    if not test:
+        raise InputError(f"{data} has no labelled test pictures; expected test/normal and test/<anything else>")
+    session = load(model, device=device, threads=threads)
+    scored = _score(session, test, data, batch_size)
+    found = _metrics(session, scored)
+    if baselines:
+        found["baselines"] = _baselines(records, test)
+    found["engine"] = session.engine.fingerprint()
+    with temporary_folder(output, force=force or _is_evaluation(output)) as folder:
+        write_json(folder / "metrics.json", found)
+        write_bytes(folder / "scores.csv", _table(scored).encode())
+        write_page(
+            folder,
+            title=f"{session.scorer.spec.family}: {data.resolve().name}",
+            metrics=found,
+            calibration=_calibration(session.scorer.spec.calibration),
+            rows=_rows(session, scored),
+            provenance={"model": model.name, **session.engine.fingerprint(), "test pictures": len(test)},
+        )
+    return found
+
+
+def _is_evaluation(folder: Path) -> bool:
+    """An earlier evaluation may be replaced: it can be made again from the model and the data."""
+    return (
+        {p.name for p in folder.iterdir()} <= {"metrics.json", "scores.csv", "index.html"} if folder.is_dir() else False
+    )
+
+
+def _score(session: Session, test: Sequence[Record], root: Path, batch_size: int) -> list[Scored]:
+    with_masks = any(r.mask is not None for r in test)
+    stream = session.stream([r.path for r in test], batch_size=batch_size)
+    scored = []
+    for record, (path, result) in zip(test, track(stream, "score", len(test)), strict=True):
+        if isinstance(result, InputError):
+            raise result
+        mask = None
+        if with_masks and record.mask is not None:
+            mask = read_mask(record.mask, result.map.shape)
+        elif with_masks and record.label == 0:
+            mask = np.zeros(result.map.shape, bool)
+        kept = result.map if mask is not None else None
+        name = path.relative_to(root).as_posix()
+        scored.append(Scored(record, name, result.score, result.decision, kept, mask))
+    return scored
+
+
+def _metrics(session: Session, scored: Sequence[Scored]) -> dict[str, Any]:
+    calibration = session.scorer.spec.calibration
+    groups = [s.record.group for s in scored]
+    known = all(group is not None for group in groups)
+    measured = [s for s in scored if s.mask is not None]
+    labels, scores = [s.record.label for s in scored], [s.score for s in scored]
+    found = metrics.summary(
+        labels,
+        scores,
+        groups=groups if known else None,
+        threshold=None if calibration is None else calibration.threshold,
+        target_specificity=None if calibration is None else calibration.target_specificity,
+        n_calibration=None if calibration is None else calibration.n,
+        maps=[s.map for s in measured] or None,
+        masks=[s.mask for s in measured] or None,
+    )
+    if session.scorer.spec.group is not None and known:
+        found["group_auroc"] = _group_auroc(session, scored)
+    return found
+
+
+def _group_auroc(session: Session, scored: Sequence[Scored]) -> float | None:
+    """AUROC over groups (patients, lesions); a group is abnormal if one of its pictures is."""
+    names = [str(s.record.group) for s in scored]
+    scores = session.scorer.group(np.asarray([s.score for s in scored]), names)
+    labels = dict.fromkeys(scores, 0)
+    for s, name in zip(scored, names, strict=True):
+        labels[name] |= int(s.record.label or 0)
+    if len(set(labels.values())) < 2:
+        return None
+    return metrics.auroc(list(labels.values()), list(scores.values()))
+
+
+def _baselines(records: Sequence[Record], test: Sequence[Record]) -> dict[str, float | None]:
+    """AUROC of what needs no training; a detector that does not beat these has learnt nothing."""
+    train = [r for r in records if r.split in ("train", "validation", "calibration") and r.label == 0]
+    labels = [r.label for r in test]
+    if not train or len(set(labels)) < 2:
+        return {}
+    found: dict[str, float | None] = {}
+    for name in floor.BASELINES:
+        say(f"baseline {name}")
+        scores = floor.score(name, (read_image(r.path) for r in train), (read_image(r.path) for r in test))
+        found[name] = metrics.auroc(labels, scores)
+    return found
+
+
+def _rows(session: Session, scored: Sequence[Scored]) -> list[Row]:
+    """Every picture for the plots; pixels and maps for those that the gallery shows."""
+    shown = {s.name for s in _gallery(scored)}
+    rows = []
+    for s in scored:
+        image = result = None
+        if s.name in shown:
+            image = _eight_bit(read_image(s.record.path))
+            result = session.score(s.record.path)
+        seen = result.map if isinstance(result, Result) else None
+        rows.append(Row(s.name, s.record.label, s.score, s.decision, image, seen, s.mask if s.name in shown else None))
+    return rows
+
+
+def _gallery(scored: Sequence[Scored]) -> list[Scored]:
+    """The most wrong first: normals by falling, abnormals by rising score; then the highest scores."""
+    normal = sorted((s for s in scored if s.record.label == 0), key=lambda s: -s.score)
+    abnormal = sorted((s for s in scored if s.record.label == 1), key=lambda s: s.score)
+    part = GALLERY // 4
+    chosen = {s.name: s for s in [*normal[:part], *abnormal[:part], *abnormal[::-1][: GALLERY - 2 * part]]}
+    return list(chosen.values())
+
+
+def _eight_bit(pixels: np.ndarray) -> np.ndarray:
+    """Any decoded picture as uint8 [H,W,3], for showing only."""
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        pixels = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def _table(scored: Sequence[Scored]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "label", "score", "decision"])
+    for s in scored:
+        decision = "" if s.decision is None else ("anomalous" if s.decision else "normal")
+        table.writerow([s.name, s.record.label, repr(s.score), decision])
+    return text.getvalue()
+
+
+def _calibration(calibration: Calibration | None) -> dict[str, Any] | None:
+    return None if calibration is None else vars(calibration)

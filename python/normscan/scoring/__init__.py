@@ -1,0 +1,1 @@
+"""Scoring is data with one executor: the spec, the face of the native scorer, calibration and metrics."""

@@ -1,0 +1,121 @@
+"""The scoring spec: data that says how pixels are prepared, which outputs are compared how, and how maps become a score.
+
+The native core holds the one validator and the one executor; this module holds the same fields as frozen Python values,
+for families to declare and for calibration to fill in.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from normscan import _native
+from normscan.scoring.calibrate import Calibration
+
+Pool = str | dict[str, float]
+"""How a map becomes a number: "mean", "max", {"topk": share}, {"quantile": q} or {"area": threshold}."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """How pixels become the network's input x [channels, height, width] float32."""
+
+    height: int
+    width: int
+    channels: int = 3
+    resize: str = "fit"
+    """"stretch", "fit" (letter-box) or "crop"."""
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One comparison over named network outputs; `distance` takes two, `gaussian` one and its statistics."""
+
+    op: str
+    of: tuple[str, ...]
+    metric: str | None = None
+    window: int | None = None
+    stats: str | None = None
+    form: str | None = None
+    per: str | None = None
+    pool: Pool = "mean"
+    scale: float | None = None
+    """The term's spread on validation normals; filled in after training."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Map:
+    """The fused anomaly map: "input" size or (height, width), smoothed by a Gaussian of `blur_sigma` map pixels."""
+
+    size: str | tuple[int, int] = "input"
+    blur_sigma: float = 0.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """How the scores of a group (patient, lesion) become one: "mean", "max" or "fraction" of scores over `threshold`."""
+
+    pool: str
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class ScoringSpec:
+    """The whole of it; see DESIGN for the formula of each field. Invalid values are a `ConfigError` naming the path."""
+
+    family: str
+    input: Input
+    terms: tuple[Term, ...]
+    fuse: str = "sum"
+    pool_at: str = "term"
+    pool: Pool | None = None
+    map: Map = Map()
+    group: Group | None = None
+    calibration: Calibration | None = None
+    schema: int = 1
+
+    def __post_init__(self) -> None:
+        self.native()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Parse and validate; missing optional fields take their defaults."""
+        value: dict[str, Any] = json.loads(_native.ScoringSpec(text).json())
+        terms = tuple(Term(**{**term, "of": tuple(term["of"])}) for term in value["terms"])
+        size, calibration = value["map"]["size"], value["calibration"]
+        pixels = value["input"]
+        return cls(
+            **{
+                **value,
+                "input": Input(**{**pixels, "mean": tuple(pixels["mean"]), "std": tuple(pixels["std"])}),
+                "terms": terms,
+                "map": Map(size if isinstance(size, str) else tuple(size), value["map"]["blur_sigma"]),
+                "group": value["group"] and Group(**value["group"]),
+                "calibration": calibration
+                and Calibration(**{**calibration, "interval": tuple(calibration["interval"])}),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in the JSON file."""
+        value: dict[str, Any] = json.loads(self.native().json())
+        return value
+
+    def native(self) -> _native.ScoringSpec:
+        """The native twin, validated."""
+        value = asdict(self)
+        value["terms"] = [{k: v for k, v in term.items() if v is not None} for term in value["terms"]]
+        return _native.ScoringSpec(json.dumps(value))
+
+    def with_scales(self, scales: list[float]) -> Self:
+        """The same spec with the spread of each term filled in."""
+        terms = tuple(replace(term, scale=scale) for term, scale in zip(self.terms, scales, strict=True))
+        return replace(self, terms=terms)
+
+    def with_calibration(self, calibration: Calibration | None) -> Self:
+        """The same spec with its threshold."""
+        return replace(self, calibration=calibration)

@@ -1,0 +1,124 @@
+"""What a trained network still needs before it can score: Gaussian statistics, the scale of each term, the threshold.
+
+Each comes from its own part of the data: statistics from train, scales from validation, threshold from calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from normscan.errors import InputError
+from normscan.scoring.metrics import auroc
+from normscan.scoring.scorer import Scorer, Scores
+from normscan.scoring.spec import ScoringSpec
+from normscan.scoring.statistics import GaussianFit
+from normscan.train.loader import Make, Pictures, batches, plain, planted
+
+
+@torch.no_grad()
+def outputs(network: nn.Module, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Named outputs of a batch x [N,C,H,W], as the engines give them."""
+    device = next(network.parameters()).device
+    found = network.eval()(torch.from_numpy(x).to(device))
+    return {name: value.cpu().numpy() for name, value in found._asdict().items()}
+
+
+def fit_statistics(network: nn.Module, spec: ScoringSpec, x_batches: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """Mean and whitener of every Gaussian term, in one pass over the training images."""
+    terms = [term for term in spec.terms if term.op == "gaussian"]
+    if not terms:
+        return {}
+    fits = {term.stats: GaussianFit() for term in terms}
+    for x in x_batches:
+        found = outputs(network, x)
+        for term in terms:
+            fits[term.stats].update(found[term.of[0]])
+    stats = {}
+    for term in terms:
+        fit = fits[term.stats]
+        stats[f"{term.stats}.mean"] = fit.mean
+        stats[f"{term.stats}.whitener"] = _whitener(fit, term.form)
+    return stats
+
+
+def _whitener(fit: GaussianFit, form: str | None) -> np.ndarray:
+    if form == "full":
+        return fit.whitener()
+    return fit.diagonal() if form == "diagonal" else fit.isotropic()
+
+
+def score_all(network: nn.Module, scorer: Scorer, x_batches: Iterable[np.ndarray]) -> Scores:
+    """Score every batch; maps are dropped, so that memory does not grow with the pictures."""
+    parts = [scorer.score(outputs(network, x)) for x in x_batches]
+    return Scores(
+        np.empty((0, 0, 0), np.float32),
+        np.concatenate([part.terms for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )
+
+
+def with_scales(spec: ScoringSpec, terms: np.ndarray) -> ScoringSpec:
+    """The scale of each term: its standard deviation over validation normals, terms [N,T]."""
+    spread = terms.std(axis=0, ddof=1) if len(terms) > 1 else np.abs(terms).mean(axis=0)
+    if not np.all(np.isfinite(spread)) or np.any(spread <= 0):
+        raise InputError(
+            f"the terms' spread over {len(terms)} validation normals is {spread.tolist()}, expected positive numbers; "
+            "are the validation images all alike?"
+        )
+    return spec.with_scales(spread.tolist())
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What validation normals and the anomalies planted in them say of a network."""
+
+    auroc: float
+    """Planted against normal; not to be confused with a test figure."""
+    separation: float
+    """Median rise of the score by planting, in standard deviations of the normal scores; it does not saturate."""
+    spread: float
+    scorer: Scorer
+    scores: np.ndarray
+
+
+class Validator:
+    """Scores a network as it stands, with statistics and scales fitted for the moment."""
+
+    def __init__(self, spec: ScoringSpec, train: Pictures, validation: Pictures, *, seed: int, batch_size: int) -> None:
+        self._spec, self._train, self._validation = spec, train, validation
+        self._seed, self._batch_size = seed, batch_size
+        # Prepared once where they fit: preparation does not depend on the network.
+        self._prepared: dict[str, list[np.ndarray]] = {}
+
+    def _batches(self, name: str, pictures: Pictures, make: Make) -> Sequence[np.ndarray] | Iterable[np.ndarray]:
+        size = self._spec.input
+        if len(pictures) * size.channels * size.height * size.width > 1 << 27:
+            return (x for x, _ in batches(make, range(len(pictures)), self._batch_size))
+        if name not in self._prepared:
+            self._prepared[name] = [x for x, _ in batches(make, range(len(pictures)), self._batch_size)]
+        return self._prepared[name]
+
+    def __call__(self, network: nn.Module) -> Validation:
+        """Statistics from train, scales and separation from validation."""
+        size = self._spec.input
+        stats = fit_statistics(network, self._spec, self._batches("train", self._train, plain(self._train, size)))
+        normals = list(self._batches("normal", self._validation, plain(self._validation, size)))
+        raw = score_all(network, Scorer(self._spec, stats), normals)
+        scorer = Scorer(with_scales(self._spec, raw.terms), stats)
+        normal = score_all(network, scorer, normals).scores
+        damaged = planted(self._validation, size, seed=self._seed)
+        abnormal = score_all(network, scorer, self._batches("planted", self._validation, damaged)).scores
+        spread = float(normal.std(ddof=1)) if len(normal) > 1 else 1.0
+        labels = np.repeat([0, 1], len(normal))
+        return Validation(
+            auroc=auroc(labels, np.concatenate([normal, abnormal])),
+            separation=float(np.median(abnormal - normal)) / max(spread, 1e-12),
+            spread=spread,
+            scorer=scorer,
+            scores=normal,
+        )

@@ -1,0 +1,94 @@
+"""From records to batches: decoded once, augmented and prepared by threads ahead of the training step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from normscan.data.augment import affine, plant_anomaly, sample_rng
+from normscan.data.read import read_image
+from normscan.data.sample import Record
+from normscan.scoring.scorer import prepare
+from normscan.scoring.spec import Input
+
+CACHE_BYTES = 1 << 30
+AHEAD = 3
+"""Batches in preparation while one is in use."""
+
+Make = Callable[[int], np.ndarray]
+
+
+class Pictures:
+    """Decoded pixels by index; those that fit in `CACHE_BYTES` are kept, the others are read again."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = tuple(records)
+        self._kept: dict[int, np.ndarray] = {}
+        self._room = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if (pixels := self._kept.get(index)) is None:
+            pixels = read_image(self.records[index].path)
+            if pixels.nbytes <= self._room:
+                self._room -= pixels.nbytes
+                self._kept[index] = pixels
+        return pixels
+
+
+def plain(pictures: Pictures, size: Input) -> Make:
+    """The picture as scoring sees it."""
+    return lambda index: prepare(pictures[index], size)
+
+
+def augmented(pictures: Pictures, size: Input, *, seed: int, epoch: int, augmentation: dict[str, Any]) -> Make:
+    """The picture as training sees it; seeded by (seed, epoch, index), whichever thread makes it."""
+
+    def make(index: int) -> np.ndarray:
+        return prepare(affine(pictures[index], sample_rng(seed, epoch, index), **augmentation), size)
+
+    return make
+
+
+def planted(pictures: Pictures, size: Input, *, seed: int) -> Make:
+    """The picture with a planted anomaly, its donor another picture of the same list."""
+
+    def make(index: int) -> np.ndarray:
+        rng = sample_rng(seed, -1, index)
+        donor = (index + 1 + int(rng.integers(max(len(pictures) - 1, 1)))) % len(pictures)
+        return prepare(plant_anomaly(pictures[index], pictures[donor], rng)[0], size)
+
+    return make
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch: a permutation that depends on nothing else."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def batches(
+    make: Make, order: Sequence[int] | np.ndarray, batch_size: int, *, workers: int = 2
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (x [N,C,H,W] float32, index [N]) in the given order, the next batches being made meanwhile."""
+    parts = [np.asarray(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
+    with ThreadPoolExecutor(workers, thread_name_prefix="normscan-load") as pool:
+        waiting: deque[tuple[np.ndarray, list[Future[np.ndarray]]]] = deque()
+        try:
+            for part in parts:
+                waiting.append((part, [pool.submit(make, int(index)) for index in part]))
+                if len(waiting) > AHEAD:
+                    yield _ready(*waiting.popleft())
+            while waiting:
+                yield _ready(*waiting.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ready(part: np.ndarray, futures: list[Future[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack([future.result() for future in futures]), part

@@ -1,0 +1,184 @@
+"""The one training loop: epochs of steps, validation, early stop, checkpoints, and a log line for each epoch."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from normscan.errors import Error
+from normscan.families.config import Config
+from normscan.families.family import Batch, Step
+from normscan.progress import Bar, bar, say
+from normscan.scoring.spec import Input
+from normscan.train.checkpoint import save_checkpoint
+from normscan.train.fit import Validation, Validator
+from normscan.train.loader import Pictures, augmented, batches, epoch_order
+
+
+@dataclass
+class Progress:
+    """Where training stands; stored in every checkpoint."""
+
+    stage: int = 0
+    epoch: int = 0
+    batch: int = 0
+    """Batches done in the current epoch."""
+    count: int = 0
+    """Steps done in the whole run."""
+    stale: int = 0
+    """Validations since the last gain."""
+    best: float = float("-inf")
+    """Highest separation so far in this stage."""
+    stopped: bool = False
+
+
+class Loop:
+    """Trains one stage; its state is the network, the Step, the best weights and `Progress`."""
+
+    def __init__(
+        self, network: nn.Module, step: Step, config: Config, pictures: Pictures, size: Input, validator: Validator
+    ) -> None:
+        self.network, self.step, self.config = network, step, config
+        self.pictures, self.size, self.validator = pictures, size, validator
+        self.progress = Progress()
+        self.best_weights: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to be bit-equal."""
+        progress = {**vars(self.progress), "best": None if self.progress.best == float("-inf") else self.progress.best}
+        return {
+            "network": self.network.state_dict(),
+            "step": self.step.state_dict(),
+            "best_weights": self.best_weights,
+            "random": torch.get_rng_state(),
+            "progress": progress,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        self.step.load_state_dict(state["step"])
+        self.best_weights = dict(state["best_weights"])
+        torch.set_rng_state(state["random"])
+        best = state["progress"]["best"]
+        self.progress = Progress(**{**state["progress"], "best": float("-inf") if best is None else best})
+
+    def run(self, folder: Path) -> None:
+        """Train to the end of the stage, checkpointing in `folder`; then load the best weights."""
+        progress, config = self.progress, self.config
+        while progress.epoch < config.epochs and not progress.stopped:
+            self._epoch(folder)
+            save_checkpoint(folder / "checkpoints", progress.count, self.state_dict())
+        if self.best_weights:
+            self.network.load_state_dict(self.best_weights)
+
+    def _epoch(self, folder: Path) -> None:
+        progress, config = self.progress, self.config
+        started = time.monotonic()
+        if progress.batch == 0:
+            self.step.begin_epoch(progress.epoch)
+        seen, losses = 0, []
+        with bar(f"epoch {progress.epoch + 1}/{config.epochs}", len(self.pictures)) as shown, _interruptible() as asked:
+            shown.advance(progress.batch * config.batch_size)
+            for batch in self._batches():
+                figures = self._step(batch)
+                losses.append(figures)
+                seen += len(batch.x)
+                progress.batch += 1
+                progress.count += 1
+                _show(shown, len(batch.x), figures)
+                if asked:
+                    save_checkpoint(folder / "checkpoints", progress.count, self.state_dict())
+                    raise KeyboardInterrupt
+        row = {"stage": progress.stage, "epoch": progress.epoch + 1, "steps": progress.count}
+        if losses:
+            row |= {name: float(np.mean([figures[name] for figures in losses])) for name in losses[0]}
+            row["images_per_second"] = seen / (time.monotonic() - started)
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        if progress.epoch % config.validate_every == 0 or progress.epoch == config.epochs:
+            row |= self._validate()
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+    def _step(self, batch: Batch) -> dict[str, float]:
+        self.network.train()
+        device = batch.x.device.type
+        # Half precision where the device has it; the native CPU ops take float32 and float64.
+        with torch.autocast(device, enabled=device == "cuda"):
+            figures = self.step.step(batch)
+        if not np.isfinite(figures["loss"]):
+            raise Error(
+                f"the loss is {figures['loss']} in epoch {self.progress.epoch + 1}, step {self.progress.count + 1}; "
+                "lower learning_rate or gradient_clip, and look at the pictures with `normscan inspect`"
+            )
+        return figures
+
+    def _batches(self) -> Iterator[Batch]:
+        progress, config = self.progress, self.config
+        order = epoch_order(len(self.pictures), seed=config.seed, epoch=progress.epoch)
+        make = augmented(
+            self.pictures, self.size, seed=config.seed, epoch=progress.epoch, augmentation=config.augmentation
+        )
+        device = next(self.network.parameters()).device
+        records = self.pictures.records
+        for x, index in batches(make, order[progress.batch * config.batch_size :], config.batch_size):
+            chosen = [records[i] for i in index]
+            yield Batch(
+                x=torch.from_numpy(x).to(device, memory_format=torch.channels_last),
+                label=torch.tensor([-1 if r.label is None else r.label for r in chosen], device=device),
+                weight=torch.tensor([r.weight for r in chosen], dtype=torch.float32, device=device),
+                index=torch.from_numpy(np.asarray(index, np.int64)).to(device),
+                origin=tuple(r.origin for r in chosen),
+            )
+
+    def _validate(self) -> dict[str, float]:
+        progress = self.progress
+        found: Validation = self.validator(self.network)
+        if found.separation > progress.best:
+            progress.best, progress.stale = found.separation, 0
+            self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        else:
+            progress.stale += 1
+        self.step.validated(progress.stale)
+        progress.stopped = progress.stale >= self.config.patience
+        say(
+            f"epoch {progress.epoch}: planted anomalies AUROC {found.auroc:.3f}, separation {found.separation:.2f} "
+            f"(best {progress.best:.2f}{', stopping early' if progress.stopped else ''})"
+        )
+        return {"validation_auroc": found.auroc, "validation_separation": found.separation}
+
+
+def _show(shown: Bar, count: int, figures: Mapping[str, float]) -> None:
+    shown.advance(count, loss=figures["loss"])
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[bool]]:
+    """Ctrl-C fills the list, so that the loop stops between two steps; a second Ctrl-C stops at once."""
+    asked: list[bool] = []
+
+    def ask(*_: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(True)
+        say("stopping after this step; press Ctrl-C again to stop without saving")
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread: its own Ctrl-C handling stays as it is
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

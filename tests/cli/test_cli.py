@@ -1,0 +1,172 @@
+"""The verbs, as a person or a program uses them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from normscan.cli.__main__ import main
+
+VERBS = ["train", "score", "evaluate", "export", "verify", "inspect", "doctor", "demo"]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run `normscan ARGS` in this process -> exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["normscan", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return run
+
+
+def data(out: str) -> Any:
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_json(call: Call, verb: str) -> None:
+    code, out, _ = call(verb, "--help")
+    assert code == 0
+    assert "--json" in out
+
+
+def test_help_lists_the_verbs_and_the_limits(call: Call) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    assert all(verb in out for verb in VERBS)
+    assert "not a medical device" in out
+
+
+def test_the_installed_command_is_light() -> None:
+    code = "import sys\nfrom normscan.cli.__main__ import main\nsys.argv = ['normscan', '--help']\ntry:\n    main()\n"
+    code += (
+        "except SystemExit:\n    print(sorted({'torch', 'cv2', 'onnxruntime', 'numpy', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["scor"], "scor"),
+        (["score"], "MODEL"),
+        (["train", "ocda", "-i", "x", "-o", "y"], "did you mean 'ocad'"),
+        (["train", "ocad", "-i", "x", "-o", "y", "--preset", "huge"], "paper, small"),
+        (["train", "ocad", "-i", "x", "-o", "y", "--set", "epochs"], "name=value"),
+        (["train", "ocad", "-i", "x", "-o", "y", "--device", "cuda"], "without CUDA"),
+    ],
+)
+def test_usage_errors(call: Call, arguments: list[str], text: str) -> None:
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert text in err
+
+
+def test_a_wrong_field_names_the_nearest(call: Call, tmp_path: Path) -> None:
+    code, out, err = call("train", "ocad", "-i", "x", "-o", tmp_path / "r", "--set", "epoch=3", "--json")
+    assert code == 3
+    assert "did you mean 'epochs'" in err
+    assert data(out)["exit_code"] == 3
+    assert not (tmp_path / "r").exists()
+
+
+def test_score_writes_a_row_for_each_picture(call: Call, bundle: Path, skin: Path, tmp_path: Path) -> None:
+    code, out, err = call("score", bundle, "-i", skin / "test", "-o", tmp_path / "s", "--maps", "--json")
+    assert code == 0
+    assert data(out)["images"] == 12
+    assert "engine: onnxruntime" in err
+    with (tmp_path / "s" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert {row["decision"] for row in rows} <= {"normal", "anomalous"}
+    assert all((row["decision"] == "anomalous") == (float(row["score"]) > float(row["threshold"])) for row in rows)
+    assert all((tmp_path / "s" / "maps" / f"{row['file']}.png").is_file() for row in rows)
+    code, _, err = call("score", bundle, "-i", skin / "test", "-o", tmp_path / "s")
+    assert code == 2
+    assert "--force" in err
+
+
+def test_score_to_stdout(call: Call, bundle: Path, skin: Path) -> None:
+    code, out, _ = call("score", bundle, "-i", skin / "test" / "normal")
+    assert code == 0
+    assert out.splitlines()[0] == "file,score,decision,threshold,error"
+    assert len(out.splitlines()) == 7
+
+
+def test_evaluate_and_its_files(call: Call, bundle: Path, skin: Path, tmp_path: Path) -> None:
+    code, out, _ = call("evaluate", bundle, "-i", skin, "-o", tmp_path / "e", "--baselines", "--json")
+    assert code == 0
+    found = data(out)
+    wanted = {"image_auroc", "image_auroc_ci", "auprc", "prevalence", "sensitivity", "specificity", "specificity_ci"}
+    wanted |= {"threshold", "target_specificity", "counts", "pixel_auroc", "aupro", "baselines", "engine"}
+    assert wanted <= set(found)
+    assert found["counts"]["normal"] == found["counts"]["abnormal"] == 6
+    assert set(found["baselines"]) == {"mean_brightness", "colour_gaussian", "random_network"}
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == found
+    assert {p.name for p in (tmp_path / "e").iterdir()} == {"index.html", "metrics.json", "scores.csv"}
+    code, out, _ = call("evaluate", bundle, "-i", skin, "-o", tmp_path / "e")
+    assert code == 0
+    assert "95 % prediction interval" in out
+
+
+def test_evaluate_a_run_remembers_its_data(call: Call, run: Path, bundle: Path, tmp_path: Path) -> None:
+    code, out, _ = call("evaluate", run, "-o", tmp_path / "e", "--json")
+    assert code == 0
+    assert data(out)["engine"]["engine"] == "torch"
+    code, _, err = call("evaluate", bundle)
+    assert code == 2
+    assert "-i DATA" in err
+
+
+def test_export_verify_inspect(call: Call, run: Path, skin: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.normscan"
+    code, out, _ = call("export", run, "-o", target, "--json")
+    assert code == 0
+    assert data(out)["verify"][0]["passed"] is True
+    code, _, err = call("export", run, "-o", target)
+    assert code == 2
+    assert "--force" in err
+    code, out, _ = call("verify", target, "--json")
+    assert code == 0
+    assert data(out)[0]["flips"] == 0
+    code, out, _ = call("inspect", target)
+    assert code == 0
+    assert "hash verified" in out
+    code, out, _ = call("inspect", skin, "--json")
+    assert code == 0
+    assert data(out)["counts"]["train"] == {"normal": 48}
+    assert data(out)["masks"] == 6
+
+
+def test_doctor(call: Call) -> None:
+    code, out, _ = call("doctor", "--json")
+    assert code == 0
+    found = data(out)
+    assert found["engines"] == {"onnxruntime": True, "torch": True}
+    assert found["families"] == ["ocad"]
+    assert found["simd"] in found["simd_levels"]
+    code, out, _ = call("doctor")
+    assert "Not a medical device" in out
+
+
+def test_train_tells_what_is_next(call: Call, skin: Path, tmp_path: Path) -> None:
+    changes = ["--set", "size=16", "--set", "widths=[4,4]", "--set", "epochs=1", "--set", "key_size=4"]
+    code, out, err = call("train", "ocad", "-i", skin, "-o", tmp_path / "run", *changes)
+    assert code == 0
+    assert "normscan export" in out
+    assert "epoch 1/1" in err
+    assert (tmp_path / "run" / "log.jsonl").read_text().count("\n") == 1

@@ -1,0 +1,57 @@
+"""What all tests share: the hypothesis profile, and one small data set, run and bundle, made once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# The same few examples every time, without a clock and without a database.
+settings.register_profile("normscan", deadline=None, max_examples=25, derandomize=True, database=None)
+settings.load_profile("normscan")
+
+
+@pytest.fixture(scope="session")
+def skin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder: 48 training normals, 6 + 6 test pictures with masks, 32 pixels. Never written to."""
+    from normscan.data.synthetic import write_demo
+
+    root = tmp_path_factory.mktemp("skin") / "data"
+    write_demo(root, seed=3, size=32, train=48, test_normal=6, test_abnormal=6)
+    return root
+
+
+@pytest.fixture(scope="session")
+def run(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiniest `ocad`. Never written to."""
+    from normscan.families import family
+    from normscan.train.run import train
+
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train("ocad", skin, folder, overrides=family("ocad").tiny)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle. Never written to."""
+    from normscan.deploy.export import export
+
+    return export(run, tmp_path_factory.mktemp("bundle") / "ocad.normscan").folder
+
+
+@pytest.fixture
+def bundle(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, to damage."""
+    return Path(shutil.copytree(exported, tmp_path / "ocad.normscan"))
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """One test picture, uint8 [40,56,3]."""
+    from normscan.data.synthetic import dermoscopy
+
+    return dermoscopy(np.random.default_rng(9), size=56, abnormal=True)[0][:40]

@@ -1,0 +1,105 @@
+"""Verify finds a network that scores differently, and export leaves nothing that disagrees."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from safetensors.numpy import load_file, save_file
+
+import normscan
+from normscan.deploy import export as export_module
+from normscan.deploy.bundle import FILES, write_manifest
+from normscan.deploy.verify import TOLERANCE, verify
+from normscan.errors import InputError, ParityError
+
+
+def seal(bundle: Path) -> None:
+    """Give an altered bundle its right hashes again."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    write_manifest(bundle, {k: v for k, v in manifest.items() if k not in ("files", "sha256", "schema")})
+
+
+def nudge_weights(model: bytes, factor: float) -> bytes:
+    proto = onnx.load_model_from_string(model)
+    for tensor in proto.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype == np.float32 and value.ndim == 4:
+            tensor.CopyFrom(numpy_helper.from_array(value * np.float32(factor), tensor.name))
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def test_a_bundle_verifies(bundle: Path) -> None:
+    (found,) = verify(bundle)
+    assert found.passed
+    assert found.engine == "onnxruntime"
+    assert found.images == 9
+    assert found.flips == 0
+
+
+def test_real_images_against_torch(bundle: Path, run: Path, skin: Path) -> None:
+    found = verify(bundle, data=skin / "test", run=run)
+    assert [c.against for c in found] == ["golden", "torch"]
+    assert all(c.passed for c in found)
+    with pytest.raises(InputError, match="--run"):
+        verify(bundle, data=skin)
+
+
+def test_other_weights_are_found(bundle: Path) -> None:
+    (bundle / "model.onnx").write_bytes(nudge_weights((bundle / "model.onnx").read_bytes(), 1.05))
+    seal(bundle)
+    with pytest.raises(ParityError, match="DISAGREES"):
+        verify(bundle)
+
+
+def test_other_golden_scores_are_found(bundle: Path) -> None:
+    golden = load_file(bundle / "golden.safetensors")
+    golden["score"] = golden["score"] + 2 * TOLERANCE * normscan.load(bundle).spread
+    save_file(golden, bundle / "golden.safetensors")
+    seal(bundle)
+    with pytest.raises(ParityError, match="score error"):
+        verify(bundle)
+
+
+def test_export_leaves_nothing_that_disagrees(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = export_module.onnx_bytes
+    monkeypatch.setattr(export_module, "onnx_bytes", lambda *a: nudge_weights(original(*a), 1.05))
+    with pytest.raises(ParityError):
+        export_module.export(run, tmp_path / "x.normscan")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flip_counts_only_beyond_the_tolerance(bundle: Path) -> None:
+    from normscan.deploy.bundle import Bundle
+    from normscan.deploy.verify import _compare
+    from normscan.scoring.scorer import Scorer
+
+    opened = Bundle.open(bundle)
+    spec, stats = opened.spec, opened.scorer().stats
+    assert spec.calibration is not None
+    scorer = Scorer(spec.with_calibration(replace(spec.calibration, threshold=1.0)), stats)
+    near, far = np.asarray([1.0 - 1e-5]), np.asarray([0.5])
+    flipped = np.asarray([1.0 + 1e-5])
+    none = (np.zeros(1), np.zeros(1))
+    close = _compare("e", "r", scorer, 1.0, (flipped, none[0]), (near, none[1]))
+    assert (close.flips, close.at_threshold, close.passed) == (0, 1, True)
+    wrong = _compare("e", "r", scorer, 1.0, (flipped, none[0]), (far, none[1]))
+    assert (wrong.flips, wrong.passed) == (1, False)
+    nan = _compare("e", "r", scorer, 1.0, (np.asarray([np.nan]), none[0]), (far, none[1]))
+    assert not nan.passed
+
+
+def test_onnx_stands_alone(bundle: Path) -> None:
+    model = onnx.load(bundle / "model.onnx", load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    assert {p.name for p in bundle.iterdir()} == {"manifest.json", *FILES}
+    assert [v.name for v in model.graph.input] == ["x"]
+    assert [v.name for v in model.graph.output] == ["image", "reconstruction", "latent"]
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}

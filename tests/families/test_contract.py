@@ -1,0 +1,157 @@
+"""What every family promises. Families are discovered: a new one is tested without a word here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from normscan.data.synthetic import dermoscopy
+from normscan.deploy.export import export
+from normscan.deploy.session import load
+from normscan.errors import ConfigError
+from normscan.families import Batch, Family, families
+from normscan.scoring.scorer import Scorer
+from normscan.scoring.spec import ScoringSpec
+from normscan.train.run import Run, train
+
+FAMILIES = list(families().values())
+every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
+
+
+def tiny(family: Family) -> Any:
+    return family.config.parse(family.tiny)
+
+
+def batch(family: Family, count: int = 4, label: int = 0) -> Batch:
+    config = tiny(family)
+    rng = np.random.default_rng(5)
+    x = np.stack([dermoscopy(rng, size=config.size, abnormal=False)[0] for _ in range(count)])
+    return Batch(
+        x=torch.from_numpy(x).permute(0, 3, 1, 2)[:, : config.channels].float() / 255,
+        label=torch.full((count,), label),
+        weight=torch.ones(count),
+        index=torch.arange(count),
+        origin=("ok",) * count,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Run]:
+    runs: dict[str, Run] = {}
+
+    def make(family: Family) -> Run:
+        if family.name not in runs:
+            folder = tmp_path_factory.mktemp(family.name) / "run"
+            runs[family.name] = train(family.name, skin, folder, overrides=family.tiny)
+        return runs[family.name]
+
+    return make
+
+
+@every_family
+def test_card(family: Family) -> None:
+    assert family.supervision in ("one_class", "unlabelled", "supervised")
+    assert {"paper", "small"} <= set(family.config.presets)
+    for preset in family.config.presets:
+        family.config.preset(preset)
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        family.config.preset("small", {"epoch": 3})
+
+
+@every_family
+def test_outputs_carry_the_names_of_the_spec(family: Family) -> None:
+    config = tiny(family)
+    x = batch(family).x
+    found = family.network(config).eval()(x)
+    assert {name for term in family.spec(config).terms for name in term.of} <= set(found._fields)
+    assert all(len(value) == len(x) and value.dtype == torch.float32 for value in found)
+
+
+@every_family
+def test_spec_round_trips(family: Family) -> None:
+    spec = family.spec(tiny(family))
+    assert ScoringSpec.from_json(spec.native().json()) == ScoringSpec.from_json(
+        ScoringSpec.from_json(spec.native().json()).native().json()
+    )
+
+
+@every_family
+def test_loss_falls(family: Family) -> None:
+    torch.manual_seed(0)
+    network = family.network(tiny(family))
+    same = batch(family, 8)
+    for make in family.stages:
+        step = make(network, tiny(family).model_copy(update={"learning_rate": 1e-3}))
+        step.begin_epoch(0)
+        losses = [step.step(same)["loss"] for _ in range(40)]
+        assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+@every_family
+def test_label_is_not_read(family: Family) -> None:
+    if family.supervision == "supervised":
+        return
+    weights = []
+    for label in (0, 1):
+        torch.manual_seed(0)
+        network = family.network(tiny(family))
+        for make in family.stages:
+            step = make(network, tiny(family))
+            step.begin_epoch(0)
+            step.step(batch(family, label=label))
+        weights.append(network.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@every_family
+def test_run_export_and_session_agree(family: Family, trained: Callable[[Family], Run], skin: Path) -> None:
+    run = trained(family)
+    assert run.spec.calibration is not None
+    export(run.folder, force=True)
+    bundle = load(run.folder / f"{family.name}.normscan")
+    torch_session = load(run.folder)
+    paths = sorted((skin / "test").rglob("*.png"))
+    ours, theirs = bundle.score(paths), torch_session.score(paths)
+    spread = bundle.spread
+    for a, b in zip(ours, theirs, strict=True):
+        assert abs(a.score - b.score) < 1e-3 * spread
+        np.testing.assert_allclose(a.map, b.map, atol=1e-3 * spread)
+        assert a.map.shape == (32, 32)
+
+
+@every_family
+def test_scoring_twice_is_bit_equal(family: Family, trained: Callable[[Family], Run], skin: Path) -> None:
+    session = load(trained(family).folder)
+    paths = sorted((skin / "test").rglob("*.png"))
+    first, second = session.score(paths), session.score(paths)
+    assert [r.score for r in first] == [r.score for r in second]
+    assert all(np.array_equal(a.map, b.map) for a, b in zip(first, second, strict=True))
+
+
+@every_family
+def test_validation_scores_are_those_of_the_session(
+    family: Family, trained: Callable[[Family], Run], skin: Path
+) -> None:
+    run = trained(family)
+    rows = [line.split(",") for line in (run.folder / "validation.csv").read_text().splitlines()[1:]]
+    session = load(run.folder)
+    found = session.score([skin / name for name, _ in rows])
+    np.testing.assert_allclose([r.score for r in found], [float(s) for _, s in rows], atol=1e-3 * session.spread)
+
+
+@every_family
+def test_statistics_change_the_score(family: Family, trained: Callable[[Family], Run]) -> None:
+    """A term whose statistics are wrong must be noticed: the Gaussian is not decoration."""
+    run = trained(family)
+    if not run.stats:
+        return
+    x = batch(family).x
+    with torch.no_grad():
+        found = {name: value.numpy() for name, value in run.network()(x)._asdict().items()}
+    moved = {name: value + (name.endswith("mean")) for name, value in run.stats.items()}
+    assert not np.allclose(Scorer(run.spec, run.stats).score(found).scores, Scorer(run.spec, moved).score(found).scores)

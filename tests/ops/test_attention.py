@@ -1,0 +1,149 @@
+"""The native attention against the reference, and the reference against torch in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
+from hypothesis import given
+from hypothesis import strategies as st
+from normscan import _native
+from reference import attention as reference
+from tolerances import assert_close
+
+
+def inputs(
+    images: int, heads: int, queries: int, keys: int, key_size: int, value_size: int, dtype: str = "float32"
+) -> tuple[Array, Array, Array]:
+    return (
+        normal(images, heads, queries, key_size, dtype=dtype, seed=1),
+        normal(images, heads, keys, key_size, dtype=dtype, seed=2),
+        normal(images, heads, keys, value_size, dtype=dtype, seed=3),
+    )
+
+
+def run_forward(q: Array, k: Array, v: Array, scale: float) -> tuple[Array, Array]:
+    out, lse = unwritten(*q.shape[:3], v.shape[3], dtype=q.dtype), unwritten(*q.shape[:3], dtype=q.dtype)
+    _native.attention(q, k, v, out, lse, scale=scale)
+    return out, lse
+
+
+def run_backward(grad_out: Array, q: Array, k: Array, v: Array, scale: float) -> tuple[Array, ...]:
+    out, lse = run_forward(q, k, v, scale)
+    grads = tuple(unwritten(*x.shape, dtype=x.dtype) for x in (q, k, v))
+    _native.attention_backward(grad_out, q, k, v, out, lse, *grads, scale=scale)
+    return grads
+
+
+def check(q: Array, k: Array, v: Array, scale: float) -> None:
+    """Forward and backward against the reference."""
+    for found, want in zip(run_forward(q, k, v, scale), reference.attention(q, k, v, scale=scale), strict=True):
+        assert_close(found, want, "attention")
+    grad_out = normal(*q.shape[:3], v.shape[3], dtype=q.dtype, seed=4)
+    expected = reference.attention_backward(grad_out, q, k, v, scale=scale)
+    for found, want in zip(run_backward(grad_out, q, k, v, scale), expected, strict=True):
+        assert_close(found, want, "attention_backward")
+
+
+def test_reference_agrees_with_torch() -> None:
+    arrays = inputs(2, 3, 7, 11, 5, 4, "float64")
+    q, k, v = (torch.from_numpy(x).requires_grad_() for x in arrays)
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.3)
+    grad_out = normal(*out.shape, dtype="float64", seed=4)
+    out.backward(torch.from_numpy(grad_out))
+    found, lse = reference.attention(*arrays, scale=0.3)
+    np.testing.assert_allclose(found, out.detach(), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(lse, torch.logsumexp(0.3 * q @ k.mT, -1).detach(), rtol=1e-12)
+    for grad, tensor in zip(reference.attention_backward(grad_out, *arrays, scale=0.3), (q, k, v), strict=True):
+        np.testing.assert_allclose(grad, tensor.grad, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("keys", SIDES)
+@pytest.mark.parametrize("queries", SIDES)
+def test_lengths(queries: int, keys: int, dtype: str) -> None:
+    check(*inputs(1, 2, queries, keys, 16, 16, dtype), 0.25)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("key_size", "value_size"), [(1, 1), (19, 7), (7, 19), (64, 128), (111, 1), (1, 111)])
+def test_head_sizes(key_size: int, value_size: int, dtype: str) -> None:
+    check(*inputs(2, 2, 19, 23, key_size, value_size, dtype), key_size**-0.5)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_more_positions_than_any_tile(dtype: str) -> None:
+    check(*inputs(1, 1, 300, 517, 8, 8, dtype), 8**-0.5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_layouts(dtype: str, layout: str) -> None:
+    place = LAYOUTS[layout]
+    q, k, v = inputs(2, 3, 19, 23, 13, 9, dtype)
+    grad_out = normal(2, 3, 19, 9, dtype=dtype, seed=4)
+    out, lse = place(unwritten(2, 3, 19, 9, dtype=dtype)), place(unwritten(2, 3, 19, dtype=dtype))
+    grads = [place(unwritten(*x.shape, dtype=dtype)) for x in (q, k, v)]
+    _native.attention(place(q), place(k), place(v), out, lse, scale=0.3)
+    _native.attention_backward(place(grad_out), place(q), place(k), place(v), out, lse, *grads, scale=0.3)
+    for found, want in zip((out, lse), reference.attention(q, k, v, scale=0.3), strict=True):
+        assert_close(found, want, "attention")
+    for found, want in zip(grads, reference.attention_backward(grad_out, q, k, v, scale=0.3), strict=True):
+        assert_close(found, want, "attention_backward")
+
+
+def test_heads_side_by_side_in_memory() -> None:
+    """[N,L,H,dk] as a linear layer writes it, seen as [N,H,L,dk]: no copy is needed."""
+    q, k, v = (np.ascontiguousarray(x.swapaxes(1, 2)).swapaxes(1, 2) for x in inputs(2, 4, 19, 19, 8, 8))
+    check(q, k, v, 0.35)
+
+
+@given(
+    st.integers(0, 2),
+    st.integers(1, 3),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 24),
+    st.integers(1, 24),
+    st.sampled_from(FLOATS),
+)
+def test_any_shape(
+    images: int, heads: int, queries: int, keys: int, key_size: int, value_size: int, dtype: str
+) -> None:
+    check(*inputs(images, heads, queries, keys, key_size, value_size, dtype), key_size**-0.5)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("offset", [-300.0, 300.0])
+def test_scores_that_overflow_a_plain_exp(offset: float, dtype: str) -> None:
+    """All scores of a row far from 0, the largest in the last tile: the running maximum must move and stay finite."""
+    q, k, v = inputs(1, 1, 5, 150, 4, 3, dtype)
+    q[..., 0], k[..., 0] = 1, offset + np.linspace(0, 4, 150, dtype=dtype)
+    out, lse = run_forward(q, k, v, 1.0)
+    expected, expected_lse = reference.attention(q, k, v, scale=1.0)
+    # eps * 300 is what float32 knows of such a score, and exp makes it a relative error.
+    bound = 1e-4 if dtype == "float32" else 1e-11
+    np.testing.assert_allclose(out, expected, rtol=bound, atol=bound)
+    np.testing.assert_allclose(lse, expected_lse, rtol=bound)
+
+
+def test_scale_zero_is_the_mean_of_the_values() -> None:
+    q, k, v = inputs(1, 2, 5, 19, 8, 3)
+    out, lse = run_forward(q, k, v, 0.0)
+    np.testing.assert_allclose(out, np.broadcast_to(v.mean(axis=2, keepdims=True), out.shape), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(lse, np.log(19), rtol=1e-6)
+
+
+@pytest.mark.parametrize("broken", ["q", "k", "v"])
+def test_nan_reaches_all_that_depends_on_it(broken: str) -> None:
+    q, k, v = inputs(2, 2, 19, 23, 8, 8)
+    {"q": q, "k": k, "v": v}[broken][1, 0, 5, 2] = np.nan
+    out, lse = run_forward(q, k, v, 0.35)
+    expected = np.zeros(out.shape, bool)
+    expected[(1, 0, 5) if broken == "q" else (1, 0)] = True
+    if broken == "v":
+        expected[1, 0] = False
+        expected[1, 0, :, 2] = True
+    np.testing.assert_array_equal(np.isnan(out), expected)
+    np.testing.assert_array_equal(np.isnan(lse), expected.all(axis=-1))

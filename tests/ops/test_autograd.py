@@ -1,0 +1,121 @@
+"""The torch face of the ops: custom ops that autograd, torch.compile and the exporter can use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from normscan import ops
+from normscan.errors import ArgumentError
+from normscan.ops.autograd.attention import attention_forward
+from normscan.ops.autograd.distance import distance_map
+from normscan.ops.autograd.gaussian import gaussian
+
+METRICS = ["l1", "l2", "cosine", "relative_l1", "ssim"]
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+
+
+def lower(size: int) -> torch.Tensor:
+    return (randn(size, size, seed=2).detach().tril() + 2 * torch.eye(size, dtype=torch.float64)).requires_grad_()
+
+
+CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "gaussian full": (gaussian, (randn(5, 3), randn(3, seed=1), lower(3))),
+    "gaussian diagonal": (gaussian, (randn(2, 3, 4, 5), randn(3, seed=1), randn(3, seed=2))),
+    "gaussian isotropic": (gaussian, (randn(5, 3), randn(3, seed=1), randn(1, seed=2))),
+    **{f"distance {m}": (distance_map, (randn(2, 3, 7, 6), randn(2, 3, 7, 6, seed=1), m, 5)) for m in METRICS},
+    "attention": (attention_forward, (randn(2, 2, 5, 3), randn(2, 2, 7, 3, seed=1), randn(2, 2, 7, 4, seed=2), 0.6)),
+}
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+@every_case
+def test_opcheck(name: str) -> None:
+    op, args = CASES[name]
+    torch.library.opcheck(op, args, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+
+
+@every_case
+def test_gradcheck(name: str) -> None:
+    op, args = CASES[name]
+    if (
+        name == "distance relative_l1"
+    ):  # its denominator is a constant to the gradient, which a difference quotient sees
+        args = (args[0], args[1].detach(), *args[2:])
+    if name == "attention":
+        assert torch.autograd.gradcheck(lambda q, k, v: ops.attention(q, k, v, scale=0.6), args[:3])
+        return
+    if name == "gaussian full":  # the upper triangle is not read
+        assert torch.autograd.gradcheck(lambda z, m, w: op(z, m, w.tril()), args)
+        return
+    assert torch.autograd.gradcheck(op, args)
+
+
+def test_double_backward_raises() -> None:
+    z, mean, whitener = CASES["gaussian full"][1]
+    (first,) = torch.autograd.grad(gaussian(z, mean, whitener).sum(), z, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"does not require grad|no autograd"):
+        torch.autograd.grad(first.sum(), z)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (ops.attention, [(1, 2, 5, 3)] * 3),
+        (lambda a, b: ops.distance_map(a, b, metric="ssim"), [(2, 3, 12, 9)] * 2),
+        (ops.gaussian, [(6, 3), (3,), (3, 3)]),
+    ],
+    ids=["attention", "distance", "gaussian"],
+)
+def test_numpy_equals_torch(function: Callable[..., Any], shapes: list[tuple[int, ...]]) -> None:
+    arrays = [randn(*shape, seed=i).detach().float() for i, shape in enumerate(shapes)]
+    found = function(*(a.numpy() for a in arrays))
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, function(*arrays).numpy())
+
+
+def test_attention_equals_torch() -> None:
+    q, k, v = (randn(2, 4, 33, 8, dtype=torch.float32, seed=i) for i in range(3))
+    torch.testing.assert_close(ops.attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
+
+
+def test_strided_and_permuted_tensors() -> None:
+    q = randn(2, 9, 4, 6, dtype=torch.float32).detach()
+    torch.testing.assert_close(
+        ops.attention(*[q.transpose(1, 2)] * 3), ops.attention(*[q.transpose(1, 2).contiguous()] * 3)
+    )
+    x = randn(2, 3, 8, 8, dtype=torch.float32).detach().to(memory_format=torch.channels_last)
+    y = x.flip(2)
+    torch.testing.assert_close(
+        ops.distance_map(x, y, metric="l1"), ops.distance_map(x.contiguous(), y.contiguous(), metric="l1")
+    )
+
+
+def test_mixed_kinds_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="all of one kind"):
+        ops.gaussian(np.zeros((2, 3), np.float32), torch.zeros(3), torch.ones(3))
+    with pytest.raises(ArgumentError, match="float32 or float64"):
+        ops.gaussian(np.zeros((2, 3), np.int32), np.zeros(3), np.ones(3))
+
+
+def test_a_tensor_elsewhere_is_refused() -> None:
+    meta = torch.zeros(2, 3, device="meta")
+    found = gaussian(meta, meta[0], meta[0])  # the fake kernel: shapes only
+    assert found.device.type == "meta"
+    assert found.shape == (2,)
+
+
+def test_compiles_without_a_break() -> None:
+    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return ops.distance_map(a * 2, b, metric="ssim").mean() + ops.distance_map(a, b, metric="l1").mean()
+
+    a, b = randn(1, 3, 12, 12, dtype=torch.float32), randn(1, 3, 12, 12, dtype=torch.float32, seed=1)
+    torch.testing.assert_close(torch.compile(loss, fullgraph=True, backend="aot_eager")(a, b), loss(a, b))

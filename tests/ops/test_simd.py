@@ -1,0 +1,152 @@
+"""Every SIMD level that this processor runs agrees with the reference.
+
+The level is chosen once per process, so the file is also the script of the processes it starts: `python test_simd.py`
+checks one set of cases with whatever level NORMSCAN_CPU_ISA forces, and prints the level.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from arrays import FLOATS, LAYOUTS, normal, uniform, unwritten
+from normscan import _native
+from reference import attention as reference_attention
+from reference import distance as reference_distance
+from reference import gaussian as reference_gaussian
+from reference import pool as reference_pool
+from reference import prepare as reference_prepare
+from reference import resample as reference_resample
+from reference import smooth as reference_smooth
+from tolerances import assert_close
+
+LEVELS = ("baseline", "avx2", "avx512")
+
+
+def _start(level: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "NORMSCAN_CPU_ISA": level,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    return subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_the_level_in_use_is_one_that_can_run() -> None:
+    levels = _native.simd_levels()
+    assert levels[0] == "baseline"
+    assert levels == [level for level in LEVELS if level in levels]
+    assert _native.simd_level() == os.environ.get("NORMSCAN_CPU_ISA", levels[-1])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_level_agrees_with_the_reference(level: str) -> None:
+    if level not in _native.simd_levels():
+        pytest.skip(f"this processor cannot run {level}")
+    done = _start(level)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [level]
+
+
+def test_an_unknown_level_is_an_error() -> None:
+    """No silent second way: a misspelt level must not run whatever the processor offers."""
+    done = _start("avx3")
+    assert done.returncode != 0
+    assert "NORMSCAN_CPU_ISA" in done.stderr
+    assert "avx3" in done.stderr
+
+
+def check_gaussian(dtype: str, channels: int) -> None:
+    """Channels around every vector length: the rest loop, one vector, several."""
+    for form in (
+        normal(1, dtype=dtype),
+        normal(channels, dtype=dtype),
+        np.tril(normal(channels, channels, dtype=dtype)),
+    ):
+        for place in LAYOUTS.values():
+            z, mean, grad_out = (
+                normal(2, channels, 3, 19, dtype=dtype),
+                normal(channels, dtype=dtype),
+                normal(2, 3, 19, dtype=dtype),
+            )
+            out, grads = unwritten(2, 3, 19, dtype=dtype), [unwritten(*x.shape, dtype=dtype) for x in (z, mean, form)]
+            _native.gaussian(place(z), mean, form, out)
+            _native.gaussian_backward(grad_out, place(z), mean, form, *grads)
+            assert_close(out, reference_gaussian.gaussian(z, mean, form), "gaussian")
+            for found, want in zip(grads, reference_gaussian.gaussian_backward(grad_out, z, mean, form), strict=True):
+                assert_close(found, want, "gaussian_backward")
+
+
+def check_distance(dtype: str, metric: str) -> None:
+    op = "distance_ssim" if metric == "ssim" else "distance"
+    for width in (1, 7, 16, 37):
+        for place in LAYOUTS.values():
+            a, b = uniform(2, 19, 12, width, dtype=dtype), uniform(2, 19, 12, width, dtype=dtype, seed=1)
+            grad_out = normal(2, 12, width, dtype=dtype)
+            out, grads = unwritten(2, 12, width, dtype=dtype), [unwritten(*a.shape, dtype=dtype) for _ in "ab"]
+            _native.distance(place(a), place(b), out, metric=metric)
+            _native.distance_backward(grad_out, place(a), place(b), *grads, metric=metric)
+            assert_close(out, reference_distance.distance(a, b, metric=metric), op)
+            expected = reference_distance.distance_backward(grad_out, a, b, metric=metric)
+            for found, want in zip(grads, expected, strict=True):
+                assert_close(found, want, f"{op}_backward")
+
+
+def check_attention(dtype: str, size: int) -> None:
+    q, k, v = (normal(2, 2, length, size, dtype=dtype, seed=length) for length in (37, 71, 71))
+    grad_out = normal(2, 2, 37, size, dtype=dtype)
+    out, lse = unwritten(2, 2, 37, size, dtype=dtype), unwritten(2, 2, 37, dtype=dtype)
+    grads = [unwritten(*x.shape, dtype=dtype) for x in (q, k, v)]
+    _native.attention(q, k, v, out, lse, scale=size**-0.5)
+    _native.attention_backward(grad_out, q, k, v, out, lse, *grads, scale=size**-0.5)
+    for found, want in zip((out, lse), reference_attention.attention(q, k, v, scale=size**-0.5), strict=True):
+        assert_close(found, want, "attention")
+    expected = reference_attention.attention_backward(grad_out, q, k, v, scale=size**-0.5)
+    for found, want in zip(grads, expected, strict=True):
+        assert_close(found, want, "attention_backward")
+
+
+def check_maps(dtype: str, width: int) -> None:
+    map_ = normal(2, 19, width, dtype=dtype)
+    out, large = unwritten(*map_.shape, dtype=dtype), unwritten(2, 30, 41, dtype=dtype)
+    _native.smooth(map_, out, sigma=1.7)
+    assert_close(out, reference_smooth.smooth(map_, sigma=1.7), "smooth")
+    _native.resample(map_, large)
+    assert_close(large, reference_resample.resample(map_, (30, 41)), "resample")
+    for method, parameter in (("mean", 0.0), ("max", 0.0), ("topk", 0.05), ("quantile", 0.9), ("area", 0.5)):
+        pooled = unwritten(2, dtype=dtype)
+        _native.pool(map_, pooled, method=method, parameter=parameter)
+        assert_close(pooled, reference_pool.pool(map_, method=method, parameter=parameter), "pool")
+
+
+def check_pictures(dtype: str, resize: str) -> None:
+    image = (uniform(37, 53, 3) * (255 if dtype == "uint8" else 65535 if dtype == "uint16" else 1)).astype(dtype)
+    out, back = unwritten(3, 32, 40), unwritten(37, 53)
+    options = {"resize": resize, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+    _native.prepare(image, out, **options)
+    assert_close(out, reference_prepare.prepare(image, (32, 40), **options), "prepare")
+    _native.restore(out[0], back, resize=resize)
+    assert_close(back, reference_prepare.restore(out[0], (37, 53), resize=resize), "restore")
+
+
+def _main() -> None:
+    for dtype in FLOATS:
+        for channels in (1, 7, 8, 16, 19, 33):
+            check_gaussian(dtype, channels)
+            check_attention(dtype, channels)
+        for metric in reference_distance.METRICS:
+            check_distance(dtype, metric)
+        for width in (1, 7, 16, 37):
+            check_maps(dtype, width)
+    for dtype in ("uint8", "uint16", "float32"):
+        for resize in reference_prepare.RESIZES:
+            check_pictures(dtype, resize)
+    print(_native.simd_level())
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,174 @@
+"""Results do not depend on the number of threads, nor on who calls from where.
+
+The file is also the script of the processes it starts: `python test_threads.py fork|spawn` scores in worker processes,
+apart from pytest, whose process may hold threads of other libraries that do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arrays import Array, normal, uniform, unwritten
+from normscan import _native
+
+Results = tuple[Array, ...]
+
+
+def _gaussian(dtype: str) -> Results:
+    z, mean, whitener = (
+        normal(3, 24, 61, 67, dtype=dtype),
+        normal(24, dtype=dtype),
+        np.tril(normal(24, 24, dtype=dtype)),
+    )
+    out, grads = unwritten(3, 61, 67, dtype=dtype), [unwritten(*x.shape, dtype=dtype) for x in (z, mean, whitener)]
+    _native.gaussian(z, mean, whitener, out)
+    _native.gaussian_backward(normal(3, 61, 67, dtype=dtype), z, mean, whitener, *grads)
+    return (out, *grads)
+
+
+def _distance(dtype: str, metric: str) -> Results:
+    a, b = uniform(3, 5, 61, 67, dtype=dtype), uniform(3, 5, 61, 67, dtype=dtype, seed=1)
+    out, grads = unwritten(3, 61, 67, dtype=dtype), [unwritten(*a.shape, dtype=dtype) for _ in "ab"]
+    _native.distance(a, b, out, metric=metric)
+    _native.distance_backward(normal(3, 61, 67, dtype=dtype), a, b, *grads, metric=metric)
+    return (out, *grads)
+
+
+def _attention(dtype: str) -> Results:
+    q, k, v = normal(2, 3, 150, 16, dtype=dtype), normal(2, 3, 170, 16, dtype=dtype), normal(2, 3, 170, 8, dtype=dtype)
+    out, lse = unwritten(2, 3, 150, 8, dtype=dtype), unwritten(2, 3, 150, dtype=dtype)
+    grads = [unwritten(*x.shape, dtype=dtype) for x in (q, k, v)]
+    _native.attention(q, k, v, out, lse, scale=0.25)
+    _native.attention_backward(normal(2, 3, 150, 8, dtype=dtype), q, k, v, out, lse, *grads, scale=0.25)
+    return (out, lse, *grads)
+
+
+def _maps(dtype: str) -> Results:
+    map_ = normal(3, 61, 67, dtype=dtype)
+    large, smooth = unwritten(3, 150, 131, dtype=dtype), unwritten(*map_.shape, dtype=dtype)
+    _native.resample(map_, large)
+    _native.smooth(map_, smooth, sigma=2.5)
+    pools = []
+    for method, parameter in [("mean", 0.0), ("max", 0.0), ("topk", 0.1), ("quantile", 0.9), ("area", 0.5)]:
+        pools.append(unwritten(3, dtype=dtype))
+        _native.pool(large, pools[-1], method=method, parameter=parameter)
+    return (large, smooth, *pools)
+
+
+def _pictures() -> Results:
+    image = np.random.default_rng(0).integers(0, 256, (211, 307, 3), np.uint8)
+    out, back = unwritten(3, 130, 140), unwritten(211, 307)
+    _native.prepare(image, out, resize="fit", mean=[0.5] * 3, std=[0.25] * 3)
+    _native.restore(out[0], back, resize="fit")
+    scores, groups, means = normal(5000, dtype="float64"), np.arange(5000) % 7, unwritten(7, dtype="float64")
+    _native.aggregate(scores, groups, means, method="mean")
+    return (out, back, means)
+
+
+WORK: dict[str, Callable[[], Results]] = {
+    "pictures": _pictures,
+    **{f"gaussian {dtype}": lambda dtype=dtype: _gaussian(dtype) for dtype in ("float32", "float64")},
+    **{f"attention {dtype}": lambda dtype=dtype: _attention(dtype) for dtype in ("float32", "float64")},
+    **{f"maps {dtype}": lambda dtype=dtype: _maps(dtype) for dtype in ("float32", "float64")},
+    **{
+        f"distance {metric} {dtype}": lambda metric=metric, dtype=dtype: _distance(dtype, metric)
+        for metric in ("l1", "l2", "cosine", "relative_l1", "ssim")
+        for dtype in ("float32", "float64")
+    },
+}
+
+
+def assert_same(found: Results, expected: Results) -> None:
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    before = _native.threads()
+    yield
+    _native.set_threads(before)
+
+
+def test_set_threads_is_read_back() -> None:
+    for count in (3, 1, 2):
+        _native.set_threads(count)
+        assert _native.threads() == count
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_any_number_of_threads_gives_the_same_bits(work: str) -> None:
+    _native.set_threads(1)
+    expected = WORK[work]()
+    assert all(np.isfinite(x).all() for x in expected)
+    for count in (2, 3, 8):
+        _native.set_threads(count)
+        assert_same(WORK[work](), expected)
+
+
+def test_calls_from_many_python_threads_at_once() -> None:
+    names = ["pictures", "gaussian float32", "distance ssim float32", "attention float32", "maps float32"]
+    _native.set_threads(2)
+    expected = {name: WORK[name]() for name in names}
+    with ThreadPoolExecutor(4) as pool:
+        futures = [(name, pool.submit(WORK[name])) for name in names * 6]
+        for name, future in futures:
+            assert_same(future.result(timeout=60), expected[name])
+
+
+def test_the_number_of_threads_may_change_during_a_call() -> None:
+    expected = WORK["attention float32"]()
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(WORK["attention float32"]) for _ in range(10)]
+        for count in (1, 3, 2, 8, 1, 2):
+            _native.set_threads(count)
+        for future in futures:
+            assert_same(future.result(timeout=60), expected)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes(method: str) -> None:
+    """As DataLoader workers: the parent has used its threads, then children score too, and the parent goes on."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system cannot {method}")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, __file__, method], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same"] * 3
+
+
+def _child(queue: multiprocessing.Queue[Results]) -> None:
+    _native.set_threads(2)
+    queue.put(WORK["gaussian float32"]())
+
+
+def _main(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    _native.set_threads(2)
+    expected = WORK["gaussian float32"]()
+    queue = context.Queue()
+    children = [context.Process(target=_child, args=(queue,), daemon=True) for _ in range(2)]
+    for child in children:
+        child.start()
+    found = [queue.get(timeout=60) for _ in children]
+    for child in children:
+        child.join(timeout=60)
+        assert child.exitcode == 0, f"a child ended with {child.exitcode}"
+    for results in (*found, WORK["gaussian float32"]()):
+        assert_same(results, expected)
+        print("same")
+
+
+if __name__ == "__main__":
+    assert Path(__file__).name == "test_threads.py"
+    _main(sys.argv[1])

@@ -1,0 +1,55 @@
+"""Squared Mahalanobis distance to one Gaussian: the slow float64 truth.
+
+    y = W (z - mean),   out = sum_d y_d^2        (PaDiM, Defard et al. 2021, eq. 2, with W^T W = inverse covariance)
+
+W is 1/sigma (isotropic, [1]), 1/sigma_d (diagonal, [D]) or the inverse Cholesky factor (full, [D,D]; only the lower
+triangle is read). With g the gradient of the loss with respect to out, and d = z - mean:
+
+    dL/dy = 2 g y;   dL/dz = W^T dL/dy;   dL/dmean = -sum over images and positions of dL/dz;
+    dL/dW_ij = sum of (dL/dy)_i d_j for j <= i, 0 above (diagonal form: its diagonal; isotropic: its trace)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def _full(whitener: Array, channels: int) -> Array:
+    """The [D,D] matrix that any of the three forms stands for."""
+    if whitener.ndim == 2:
+        return np.tril(whitener)
+    return np.diag(np.broadcast_to(whitener, (channels,)))
+
+
+def _deviation(z: Array, mean: Array) -> Array:
+    """z [N,D] or [N,C,H,W] -> z - mean with the channels last: [N,D] or [N,H,W,C]."""
+    return np.moveaxis(z, 1, -1) - mean
+
+
+def gaussian(z: ArrayLike, mean: ArrayLike, whitener: ArrayLike) -> Array:
+    """z [N,D] or [N,C,H,W], mean [D], whitener [1], [D] or [D,D] -> [N] or [N,H,W], in squared standard deviations."""
+    z, mean, whitener = (np.asarray(x, np.float64) for x in (z, mean, whitener))
+    y = _deviation(z, mean) @ _full(whitener, mean.size).T
+    return np.sum(y**2, axis=-1)
+
+
+def gaussian_backward(
+    grad_out: ArrayLike, z: ArrayLike, mean: ArrayLike, whitener: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """grad_out as `gaussian`'s result -> gradients of z, mean and whitener, each in the shape of its argument."""
+    grad_out, z, mean, whitener = (np.asarray(x, np.float64) for x in (grad_out, z, mean, whitener))
+    full = _full(whitener, mean.size)
+    deviation = _deviation(z, mean)
+    grad_y = 2.0 * grad_out[..., None] * (deviation @ full.T)
+    grad_deviation = grad_y @ full
+    grad_full = grad_y.reshape(-1, mean.size).T @ deviation.reshape(-1, mean.size)
+    if whitener.ndim == 2:
+        grad_whitener = np.tril(grad_full)
+    elif whitener.size == mean.size:
+        grad_whitener = np.diag(grad_full).copy()
+    else:
+        grad_whitener = np.array([np.trace(grad_full)])
+    return np.moveaxis(grad_deviation, -1, 1), -grad_deviation.reshape(-1, mean.size).sum(axis=0), grad_whitener

@@ -1,0 +1,315 @@
+"""The native Scorer against the reference: fused map, terms and score, for every shape of spec."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from arrays import LAYOUTS, Array, normal, uniform
+from normscan import _native
+from normscan.errors import ArgumentError
+from reference import scorer as reference
+from tolerances import assert_close
+
+Spec = dict[str, Any]
+INPUT: Spec = {"height": 24, "width": 32, "channels": 3, "resize": "fit", "mean": [0, 0, 0], "std": [1, 1, 1]}
+SSIM: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "ssim", "scale": 0.03, "weight": 0.4}
+L1: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "l1", "pool": "max", "weight": 0.25}
+LATENT: Spec = {"op": "gaussian", "of": ["latent"], "stats": "latent", "form": "full", "per": "position_shared"}
+LEVELS: list[Spec] = [{"op": "distance", "of": [f"student_{k}", f"teacher_{k}"], "metric": "cosine"} for k in (1, 2)]
+VECTOR: Spec = {
+    "op": "gaussian",
+    "of": ["vector"],
+    "stats": "vector",
+    "form": "diagonal",
+    "per": "vector",
+    "scale": 7.5,
+}
+
+
+def spec_of(*terms: Spec, **top: Any) -> Spec:
+    fields = {"fuse": "sum", "pool_at": "term", "map": {"size": "input", "blur_sigma": 0.0}}
+    return {"schema": 1, "family": "test", "input": INPUT, "terms": list(terms), **fields, **top}
+
+
+def at_image(*terms: Spec, pool: object = "max", **top: Any) -> Spec:
+    return spec_of(*terms, pool_at="image", pool=pool, **top)
+
+
+SPECS: dict[str, Spec] = {
+    "one distance": spec_of({"op": "distance", "of": ["reconstruction", "image"], "metric": "l2"}),
+    "ocad": spec_of(SSIM, L1, {**LATENT, "scale": 11.4, "weight": 0.5}),
+    "ocad at the image": at_image(SSIM, L1, {**LATENT, "scale": 11.4}, pool={"topk": 0.05}),
+    "stfpm": at_image(*LEVELS, fuse="product", map={"size": "input", "blur_sigma": 2.0}),
+    "stfpm summed, largest area": at_image(*LEVELS, pool={"area": 0.9}, map={"size": [40, 20], "blur_sigma": 1.0}),
+    "sepiad": spec_of(*({**level, "metric": "relative_l1", "pool": {"quantile": 0.9}} for level in LEVELS)),
+    "a vector": spec_of(VECTOR),
+    "a vector and a map": spec_of(VECTOR, {**L1, "pool": {"area": 0.5}}, {**LATENT, "pool": {"topk": 0.1}}),
+    "a vector times a map": at_image(VECTOR, L1 | {"weight": 1}, fuse="product", pool="mean"),
+    "a small map": spec_of(SSIM, map={"size": [5, 7], "blur_sigma": 3.0}),
+    "a term without weight": spec_of(SSIM, L1 | {"weight": 0}),
+    "window 3": at_image(SSIM | {"window": 3, "scale": None}, pool="mean"),
+}
+
+
+def stats_of(dtype: str = "float32") -> dict[str, Array]:
+    return {
+        "latent.mean": normal(6, dtype=dtype, seed=9),
+        "latent.whitener": np.tril(normal(6, 6, dtype=dtype, seed=8)) + 2 * np.eye(6, dtype=dtype),
+        "vector.mean": normal(19, dtype=dtype, seed=7),
+        "vector.whitener": 0.5 + uniform(19, dtype=dtype, seed=6),
+    }
+
+
+def outputs_of(images: int) -> dict[str, Array]:
+    """Every output that any of the specs reads."""
+    return {
+        "image": uniform(images, 3, 24, 32, seed=1),
+        "reconstruction": uniform(images, 3, 24, 32, seed=2),
+        "latent": normal(images, 6, 3, 4, seed=3),
+        "vector": normal(images, 19, seed=4),
+        "student_1": normal(images, 8, 12, 16, seed=5),
+        "teacher_1": normal(images, 8, 12, 16, seed=6),
+        "student_2": normal(images, 16, 6, 8, seed=7),
+        "teacher_2": normal(images, 16, 6, 8, seed=8),
+    }
+
+
+def scorer_of(spec: Spec, stats: dict[str, Any] | None = None) -> _native.Scorer:
+    return _native.Scorer(_native.ScoringSpec(json.dumps(spec)), stats_of() if stats is None else stats)
+
+
+def names_of(spec: Spec) -> set[str]:
+    return {name for term in spec["terms"] for name in term["of"]}
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("name", SPECS)
+def test_scores_agree_with_the_reference(name: str, images: int) -> None:
+    outputs = outputs_of(images)
+    maps, terms, scores = scorer_of(SPECS[name]).score(outputs)
+    expected = reference.score(SPECS[name], stats_of(), outputs)
+    assert (maps.dtype.name, terms.dtype.name, scores.dtype.name) == ("float32", "float64", "float64")
+    assert all(type(x) is np.ndarray for x in (maps, terms, scores))
+    assert_close(maps, expected.maps, "scorer_maps")
+    assert_close(terms, expected.terms, "scorer_terms")
+    assert_close(scores, expected.scores, "scorer_scores")
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_batch_is_its_images_one_by_one(name: str) -> None:
+    """Bit for bit: the score of a picture may not depend on the company it was scored in."""
+    scorer, outputs = scorer_of(SPECS[name]), outputs_of(5)
+    together = scorer.score(outputs)
+    for image in range(5):
+        alone = scorer.score({key: value[image : image + 1] for key, value in outputs.items()})
+        for one, many in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one, many[image : image + 1])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_an_empty_batch(name: str) -> None:
+    maps, terms, scores = scorer_of(SPECS[name]).score(outputs_of(0))
+    assert maps.shape[0] == 0
+    assert terms.shape == (0, len(SPECS[name]["terms"]))
+    assert scores.shape == (0,)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("name", "broken"), [(name, key) for name in SPECS for key in sorted(names_of(SPECS[name]))])
+def test_a_value_that_is_not_finite_makes_the_score_nan(name: str, broken: str, value: float) -> None:
+    """Of its own picture and of no other, even under a maximum, a top-k, an area or a weight of zero."""
+    scorer, outputs = scorer_of(SPECS[name]), outputs_of(3)
+    expected = scorer.score(outputs)[2]
+    outputs[broken].reshape(3, -1)[1, 5] = value
+    scores = scorer.score(outputs)[2]
+    assert np.isnan(scores[1])
+    np.testing.assert_array_equal(scores[[0, 2]], expected[[0, 2]])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_names_of_the_outputs(name: str) -> None:
+    found = scorer_of(SPECS[name]).outputs
+    assert isinstance(found, list)
+    assert len(found) == len(set(found))
+    assert set(found) == names_of(SPECS[name])
+
+
+def test_the_threshold_is_the_calibrations() -> None:
+    calibration = {
+        "rule": "order_statistic",
+        "threshold": 1.25,
+        "n": 100,
+        "target_specificity": 0.95,
+        "interval": [0.8, 1],
+    }
+    assert scorer_of(spec_of(L1)).threshold is None
+    assert scorer_of(spec_of(L1, calibration=None)).threshold is None
+    assert scorer_of(spec_of(L1, calibration=calibration)).threshold == 1.25
+
+
+def test_the_input_size_is_the_map_size() -> None:
+    assert scorer_of(spec_of(LATENT)).score(outputs_of(2))[0].shape == (2, 24, 32)
+    assert scorer_of(spec_of(LATENT, map={"size": [5, 7], "blur_sigma": 0})).score(outputs_of(2))[0].shape == (2, 5, 7)
+
+
+def test_a_vector_term_is_the_same_all_over_the_map() -> None:
+    maps, terms, scores = scorer_of(spec_of(VECTOR)).score(outputs_of(2))
+    np.testing.assert_allclose(maps, np.broadcast_to((terms / 7.5)[:, :, None], maps.shape), rtol=1e-6)
+    np.testing.assert_allclose(scores, terms[:, 0] / 7.5, rtol=1e-12)
+
+
+def test_scale_and_weight_act_on_the_score_and_not_on_the_term() -> None:
+    plain, scaled = L1 | {"weight": 1}, L1 | {"weight": 3, "scale": 4}
+    _, terms, scores = scorer_of(spec_of(plain)).score(outputs_of(2))
+    _, scaled_terms, scaled_scores = scorer_of(spec_of(scaled)).score(outputs_of(2))
+    np.testing.assert_array_equal(terms, scaled_terms)
+    np.testing.assert_allclose(scaled_scores, scores * 0.75, rtol=1e-12)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["ocad", "stfpm", "a vector"])
+def test_outputs_in_every_layout(name: str, layout: str) -> None:
+    outputs = outputs_of(3)
+    expected = reference.score(SPECS[name], stats_of(), outputs)
+    maps, _, scores = scorer_of(SPECS[name]).score({key: LAYOUTS[layout](value) for key, value in outputs.items()})
+    assert_close(maps, expected.maps, "scorer_maps")
+    assert_close(scores, expected.scores, "scorer_scores")
+
+
+def test_torch_outputs_and_float64_stats() -> None:
+    outputs, scorer = outputs_of(2), scorer_of(SPECS["ocad"], stats_of("float64"))
+    found = scorer.score({key: torch.from_numpy(value) for key, value in outputs.items()})
+    expected = reference.score(SPECS["ocad"], stats_of("float64"), outputs)
+    assert_close(found[2], expected.scores, "scorer_scores")
+
+
+def test_outputs_that_no_term_reads_are_left_alone() -> None:
+    outputs = {key: outputs_of(2)[key] for key in ("image", "reconstruction")}
+    expected = scorer_of(spec_of(L1)).score(outputs)
+    found = scorer_of(spec_of(L1)).score(outputs | {"unread": np.full((2, 1), np.nan, np.float32)})
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_scorer_keeps_its_own_copy_of_the_statistics() -> None:
+    stats = stats_of()
+    scorer = scorer_of(SPECS["ocad"], stats)
+    expected = scorer.score(outputs_of(2))[2]
+    for value in stats.values():
+        value[...] = np.nan
+    np.testing.assert_array_equal(scorer.score(outputs_of(2))[2], expected)
+
+
+def test_results_are_new_arrays_each_time() -> None:
+    scorer, outputs = scorer_of(SPECS["ocad"]), outputs_of(2)
+    first = scorer.score(outputs)
+    kept = [x.copy() for x in first]
+    scorer.score({key: value + 1 for key, value in outputs.items()})
+    for one, other in zip(first, kept, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("missing", ["latent.mean", "latent.whitener"])
+def test_missing_statistics_are_named(missing: str) -> None:
+    with pytest.raises(ArgumentError, match=missing.replace(".", r"\.")):
+        scorer_of(SPECS["ocad"], {key: value for key, value in stats_of().items() if key != missing})
+
+
+@pytest.mark.parametrize(
+    ("form", "shape"),
+    [
+        ("full", (6,)),
+        ("full", (1,)),
+        ("full", (6, 5)),
+        ("full", (5, 5)),
+        ("diagonal", (6, 6)),
+        ("diagonal", (1,)),
+        ("diagonal", (5,)),
+        ("isotropic", (6,)),
+        ("isotropic", (6, 6)),
+        ("isotropic", (1, 1)),
+    ],
+)
+def test_a_whitener_that_is_not_of_the_form_is_refused(form: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match=r"latent\.whitener"):
+        scorer_of(spec_of(LATENT | {"form": form}), stats_of() | {"latent.whitener": np.ones(shape, np.float32)})
+
+
+@pytest.mark.parametrize("name", ["latent.mean", "latent.whitener"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_statistics_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    stats = stats_of()
+    stats[name].reshape(-1)[0] = value
+    with pytest.raises(ArgumentError, match=name.replace(".", r"\.")):
+        scorer_of(SPECS["ocad"], stats)
+
+
+@pytest.mark.parametrize("name", ["latent.mean", "latent.whitener"])
+def test_statistics_of_a_wrong_dtype_are_refused(name: str) -> None:
+    with pytest.raises(ArgumentError, match=name.replace(".", r"\.") + ".*int32"):
+        scorer_of(SPECS["ocad"], stats_of() | {name: stats_of()[name].astype("int32")})
+
+
+@pytest.mark.parametrize("missing", ["image", "reconstruction", "latent"])
+def test_a_missing_output_is_named(missing: str) -> None:
+    outputs = outputs_of(2)
+    del outputs[missing]
+    with pytest.raises(ArgumentError, match=missing):
+        scorer_of(SPECS["ocad"]).score(outputs)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("latent", normal(2, 5, 3, 4), r"latent.*\b5\b.*\b6\b|latent.*\b6\b.*\b5\b"),
+        ("latent", normal(2, 6), r"latent"),
+        ("latent", normal(2, 6, 3), r"latent"),
+        ("latent", normal(3, 6, 3, 4), r"latent.*\b3\b.*\b2\b|latent.*\b2\b.*\b3\b"),
+        ("vector", normal(2, 19, 1, 1), r"vector"),
+        ("vector", normal(2, 18), r"vector.*\b18\b.*\b19\b|vector.*\b19\b.*\b18\b"),
+        ("image", uniform(2, 3, 24, 31), r"image.*\b31\b|image.*\b32\b"),
+        ("image", uniform(2, 1, 24, 32), r"image"),
+        ("image", uniform(2, 24, 32), r"image"),
+        ("image", uniform(1, 3, 24, 32), r"image"),
+        ("image", uniform(2, 3, 24, 32, dtype="float64"), r"image.*float64.*float32|image.*float32.*float64"),
+        ("image", np.zeros((2, 3, 24, 32), np.uint8), r"image.*uint8.*float32"),
+        ("image", uniform(2, 3, 24, 64)[..., ::2], r"image.*stride"),
+        ("image", [[1.0]], r"image.*list"),
+        ("image", torch.zeros(2, 3, 24, 32, requires_grad=True), r"image.*detach"),
+    ],
+)
+def test_a_wrong_output_is_refused(key: str, value: object, message: str) -> None:
+    scorer = scorer_of(spec_of(SSIM, LATENT, VECTOR))
+    with pytest.raises(ArgumentError, match=message):
+        scorer.score(outputs_of(2) | {key: value})
+
+
+def test_a_scorer_may_be_used_from_many_threads() -> None:
+    scorer, outputs = scorer_of(SPECS["ocad"]), outputs_of(3)
+    expected = scorer.score(outputs)[2]
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: scorer.score(outputs)[2], range(20)):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    scorer, outputs, before = scorer_of(SPECS["ocad at the image"]), outputs_of(3), _native.threads()
+    try:
+        _native.set_threads(1)
+        expected = scorer.score(outputs)
+        for count in (2, 3, 8):
+            _native.set_threads(count)
+            for one, other in zip(scorer.score(outputs), expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+    finally:
+        _native.set_threads(before)
+
+
+def test_a_spec_and_a_text_are_not_the_same() -> None:
+    with pytest.raises((ArgumentError, TypeError)):
+        _native.Scorer(json.dumps(spec_of(L1)), {})

@@ -1,0 +1,393 @@
+"""The native ScoringSpec: defaults are written out, the text is canonical, and every mistake is named with its path."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from normscan import _native
+from normscan.errors import ArgumentError, ConfigError, InputError
+
+Spec = dict[str, Any]
+
+DISTANCE: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "ssim"}
+GAUSSIAN: Spec = {"op": "gaussian", "of": ["latent"], "stats": "latent", "form": "full", "per": "position_shared"}
+INPUT: Spec = {"height": 64, "width": 48, "channels": 3, "resize": "fit", "mean": [0, 0, 0], "std": [1, 1, 1]}
+CALIBRATION: Spec = {
+    "rule": "order_statistic",
+    "threshold": 1.25,
+    "n": 100,
+    "target_specificity": 0.95,
+    "interval": [0.87, 0.98],
+}
+VALID: Spec = {
+    "schema": 1,
+    "family": "ocad",
+    "input": INPUT,
+    "terms": [DISTANCE, GAUSSIAN],
+    "fuse": "sum",
+    "pool_at": "term",
+    "map": {"size": "input", "blur_sigma": 0.0},
+}
+WRITTEN_OUT: Spec = {
+    **VALID,
+    "terms": [
+        {**DISTANCE, "window": 11, "pool": "mean", "scale": None, "weight": 1},
+        {**GAUSSIAN, "pool": "mean", "scale": None, "weight": 1},
+    ],
+    "pool": None,
+    "group": None,
+    "calibration": None,
+}
+AT_IMAGE: Spec = {**VALID, "pool_at": "image", "pool": "max"}
+ABSENT = object()
+
+
+def canonical(spec: Spec) -> str:
+    return _native.ScoringSpec(json.dumps(spec)).json()
+
+
+def changed(spec: Spec, path: str, value: object) -> Spec:
+    """A copy of the spec with one field set (or, with ABSENT, taken out); path as in messages: "terms[1].metric"."""
+    spec = copy.deepcopy(spec)
+    *outer, last = path.replace("[", ".").replace("]", "").split(".")
+    inner: Any = spec
+    for key in outer:
+        inner = inner[int(key) if key.isdigit() else key]
+    if value is ABSENT:
+        del inner[last]
+    else:
+        inner[int(last) if last.isdigit() else last] = value
+    return spec
+
+
+def refused(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        _native.ScoringSpec(text)
+    return str(caught.value)
+
+
+def test_defaults_are_written_out() -> None:
+    assert json.loads(canonical(VALID)) == WRITTEN_OUT
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("terms[0].window", 7),
+        ("terms[0].metric", "l1"),
+        ("terms[0].pool", "max"),
+        ("terms[0].pool", {"topk": 0.01}),
+        ("terms[0].pool", {"topk": 1}),
+        ("terms[0].pool", {"quantile": 0.99}),
+        ("terms[0].pool", {"quantile": 0}),
+        ("terms[0].pool", {"area": -0.5}),
+        ("terms[0].scale", 0.031),
+        ("terms[0].weight", 0),
+        ("terms[0].weight", 0.42),
+        ("terms[1].per", "vector"),
+        ("terms[1].form", "diagonal"),
+        ("terms[1].form", "isotropic"),
+        ("input.resize", "crop"),
+        ("input.resize", "stretch"),
+        ("input.height", 1),
+        ("input.mean", [0.485, 0.456, 0.406]),
+        ("map.size", [16, 24]),
+        ("map.blur_sigma", 4.0),
+        ("group", {"pool": "fraction", "threshold": 0.5}),
+        ("group", {"pool": "max", "threshold": 1.5}),
+        ("calibration", CALIBRATION),
+        ("family", 'стальной "лист" \\ \n 漢字 \U0001f9e0'),
+    ],
+)
+def test_a_given_value_is_kept(path: str, value: object) -> None:
+    expected = changed(WRITTEN_OUT, path, value)
+    if expected["terms"][0]["metric"] != "ssim":
+        del expected["terms"][0]["window"]
+    assert json.loads(canonical(changed(VALID, path, value))) == expected
+
+
+@pytest.mark.parametrize("value", ["mean", "max", {"topk": 0.25}, {"quantile": 0.5}, {"area": 0.1}])
+def test_a_pool_of_the_image_is_kept(value: object) -> None:
+    assert json.loads(canonical({**AT_IMAGE, "pool": value}))["pool"] == value
+
+
+def test_a_product_is_taken_at_the_image() -> None:
+    assert json.loads(canonical({**AT_IMAGE, "fuse": "product"}))["fuse"] == "product"
+
+
+@pytest.mark.parametrize("spec", [VALID, AT_IMAGE, {**VALID, "calibration": CALIBRATION}])
+def test_the_text_is_canonical(spec: Spec) -> None:
+    """Sorted keys, no spaces, and the same text from itself, from other key orders and from other spacing."""
+    text = canonical(spec)
+    json.loads(
+        text, object_pairs_hook=lambda pairs: pytest.fail(text) if pairs != sorted(pairs, key=lambda p: p[0]) else None
+    )
+    assert " " not in text
+    assert "\n" not in text
+    assert _native.ScoringSpec(text).json() == text
+    assert canonical(json.loads(text)) == text
+    backwards = json.dumps(dict(reversed(json.loads(text).items())), indent=3)
+    assert _native.ScoringSpec(backwards).json() == text
+
+
+@pytest.mark.parametrize(
+    "number", [0.1, 1 / 3, 1e-7, 5e-324, 1.7976931348623157e308, 123456789.125, 1e22, 2.5e-5, 100000.0]
+)
+def test_numbers_are_short_and_exact(number: float) -> None:
+    text = canonical(changed(VALID, "terms[0].scale", number))
+    tokens: list[str] = []
+
+    def keep(token: str) -> float:
+        tokens.append(token)
+        return float(token)
+
+    assert json.loads(text, parse_float=keep, parse_int=keep)["terms"][0]["scale"] == number
+    for token in tokens:
+        assert len(token) <= len(repr(float(token))), f"{token} is longer than {float(token)!r}"
+
+
+@pytest.mark.parametrize("one", ["1", "1.0", "1e0", "10e-1"])
+def test_equal_numbers_have_one_spelling(one: str) -> None:
+    text = json.dumps(VALID).replace('"blur_sigma": 0.0', f'"blur_sigma": {one}')
+    assert _native.ScoringSpec(text).json() == canonical(changed(VALID, "map.blur_sigma", 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"spec"',
+        json.dumps(VALID) + "x",
+        json.dumps(VALID)[:-1],
+        json.dumps(VALID).replace('"schema": 1', '"schema": 01'),
+        json.dumps(VALID).replace('"schema": 1,', '"schema": 1,,'),
+        json.dumps(VALID).replace('"ocad"', "'ocad'"),
+        json.dumps(VALID).replace('"ocad"', '"\\ud800"'),
+        json.dumps(VALID).replace('"ocad"', '"a\nb"'),
+        '{"schema":' + "[" * 100_000,
+    ],
+    ids=range(13),
+)
+def test_broken_json_is_refused(text: str) -> None:
+    assert refused(text)
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    assert "family" in refused(json.dumps(VALID)[:-1] + ', "family": "stfpm"}')
+
+
+@pytest.mark.parametrize("path", ["schema", "family", "input", "terms"])
+def test_a_missing_top_field_is_named(path: str) -> None:
+    assert path in refused(json.dumps(changed(VALID, path, ABSENT)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"input.{key}" for key in INPUT),
+        "terms[0].op",
+        "terms[0].of",
+        "terms[0].metric",
+        "terms[1].stats",
+        "terms[1].of",
+        "map.size",
+    ],
+)
+def test_a_missing_inner_field_is_named(path: str) -> None:
+    if path == "map.size":  # has a default wherever map has one: absent is the same as "input"
+        assert json.loads(canonical(changed(VALID, path, ABSENT)))["map"]["size"] == "input"
+        return
+    message = refused(json.dumps(changed(VALID, path, ABSENT)))
+    assert path in message
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        ("famly", "family"),
+        ("pool_att", "pool_at"),
+        ("input.heigth", "height"),
+        ("terms[0].wieght", "weight"),
+        ("terms[0].metrics", "metric"),
+        ("terms[1].stat", "stats"),
+        ("map.blur", "blur_sigma"),
+        ("group.treshold", "threshold"),
+        ("calibration.threshhold", "threshold"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_one(path: str, nearest: str) -> None:
+    spec = {**VALID, "group": {"pool": "max", "threshold": 1.0}, "calibration": CALIBRATION}
+    message = refused(json.dumps(changed(spec, path, 1)))
+    assert path in message
+    assert f'"{nearest}"' in message or f"'{nearest}'" in message, message
+
+
+FULL: Spec = {**WRITTEN_OUT, "group": {"pool": "max", "threshold": 1.0}, "calibration": CALIBRATION}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        ("schema", 2, "1"),
+        ("schema", "1", "1"),
+        ("schema", True, "1"),
+        ("family", 7, "string"),
+        ("family", "", "family"),
+        ("input", [], "object"),
+        ("input.height", 0, "0"),
+        ("input.height", -4, "-4"),
+        ("input.height", 2.5, "2.5"),
+        ("input.width", "64", "64"),
+        ("input.width", 1e30, "1e"),
+        ("input.channels", 2, "2"),
+        ("input.resize", "squeeze", "stretch"),
+        ("input.mean", [0, 0], "3"),
+        ("input.mean", 0, "list|array"),
+        ("input.mean", [0, None, 0], "null"),
+        ("input.std", [1, 0, 1], "0"),
+        ("input.std", [1, -1, 1], "-1"),
+        ("input.std", [1, 1, 1, 1], "4"),
+        ("terms", [], "terms"),
+        ("terms", {}, "list|array"),
+        ("terms[0]", "distance", "object"),
+        ("terms[0].op", "distence", "distance"),
+        ("terms[0].of", ["image"], "2"),
+        ("terms[0].of", ["a", "b", "c"], "2"),
+        ("terms[0].of", "image", "list|array"),
+        ("terms[0].of", ["image", 3], "3"),
+        ("terms[0].of", ["image", ""], "of"),
+        ("terms[0].metric", "mse", "l2"),
+        ("terms[0].metric", 3, "3"),
+        ("terms[0].window", 10, "odd"),
+        ("terms[0].window", 1, "3"),
+        ("terms[0].window", -11, "-11"),
+        ("terms[0].window", 7.5, "7.5"),
+        ("terms[1].window", 11, "window"),
+        ("terms[1].metric", "l1", "metric"),
+        ("terms[0].stats", "latent", "stats"),
+        ("terms[0].form", "full", "form"),
+        ("terms[0].per", "vector", "per"),
+        ("terms[1].of", ["latent", "image"], "1"),
+        ("terms[1].of", [], "1"),
+        ("terms[1].stats", 5, "5"),
+        ("terms[1].stats", "", "stats"),
+        ("terms[1].form", "cholesky", "isotropic"),
+        ("terms[1].per", "pixel", "position_shared"),
+        ("terms[0].pool", "median", "quantile|mean"),
+        ("terms[0].pool", "topk", "topk"),
+        ("terms[0].pool", None, "null"),
+        ("terms[0].pool", {}, "topk"),
+        ("terms[0].pool", {"topk": 0.1, "area": 0.1}, "one"),
+        ("terms[0].pool", {"topk": 0}, "0"),
+        ("terms[0].pool", {"topk": 1.5}, "1.5"),
+        ("terms[0].pool", {"quantile": -0.1}, "-0.1"),
+        ("terms[0].pool", {"quantile": 1.1}, "1.1"),
+        ("terms[0].pool", {"area": "big"}, "big"),
+        ("terms[0].pool", {"top": 0.1}, "topk"),
+        ("terms[0].scale", 0, "0"),
+        ("terms[0].scale", -1, "-1"),
+        ("terms[0].scale", "1", "number"),
+        ("terms[0].weight", -0.5, "-0.5"),
+        ("terms[0].weight", None, "null"),
+        ("terms[0].weight", True, "true"),
+        ("fuse", "average", "product"),
+        ("fuse", None, "null"),
+        ("pool_at", "pixel", "term"),
+        ("pool", "max", "null"),
+        ("map", "input", "object"),
+        ("map.size", "picture", "input"),
+        ("map.size", [4], "2"),
+        ("map.size", [4, 0], "0"),
+        ("map.size", [4, 4.5], "4.5"),
+        ("map.blur_sigma", -1, "-1"),
+        ("map.blur_sigma", None, "null"),
+        ("group", "max", "object"),
+        ("group.pool", "median", "fraction"),
+        ("group.threshold", None, "null"),
+        ("calibration", 1.5, "object"),
+        ("calibration.threshold", "high", "high"),
+        ("calibration.target_specificity", 1.5, "1.5"),
+        ("calibration.n", -1, "-1"),
+        ("calibration.n", 2.5, "2.5"),
+        ("calibration.interval", [0.5], "2"),
+        ("calibration.rule", "mean", "order_statistic"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_path_and_what_is_allowed(path: str, value: object, shown: str) -> None:
+    assert canonical(FULL)  # seen to pass without the change
+    message = refused(json.dumps(changed(FULL, path, value)))
+    assert path in message
+    assert any(part in message for part in shown.split("|")), message
+
+
+NUMBERS = (
+    "input.mean[1]",
+    "input.std[0]",
+    "terms[0].scale",
+    "terms[0].weight",
+    "map.blur_sigma",
+    "group.threshold",
+    "calibration.threshold",
+    "calibration.interval[1]",
+)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "nan", "inf"])
+@pytest.mark.parametrize("path", NUMBERS)
+def test_a_number_that_is_not_finite_is_refused(path: str, number: str) -> None:
+    text = json.dumps(changed(FULL, path, "@")).replace('"@"', number)
+    assert refused(text)
+
+
+@pytest.mark.parametrize("key", ["topk", "quantile", "area"])
+def test_a_pool_parameter_that_is_not_finite_is_refused(key: str) -> None:
+    text = json.dumps(changed(FULL, "terms[0].pool", {key: "@"})).replace('"@"', "1e999")
+    assert refused(text)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine", "relative_l1"])
+def test_a_window_is_for_ssim_only(metric: str) -> None:
+    message = refused(json.dumps(changed(FULL, "terms[0].metric", metric)))
+    assert "terms[0].window" in message
+
+
+def test_all_weights_zero_are_refused() -> None:
+    spec = changed(changed(VALID, "terms[0].weight", 0), "terms[1].weight", 0)
+    assert "weight" in refused(json.dumps(spec))
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"fuse": "product"}, "pool_at"),  # a product of maps has no sum of pooled terms
+        ({"pool_at": "image"}, "pool"),
+        ({"pool_at": "image", "pool": None}, "pool"),
+        ({"pool": "mean"}, "pool"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(changes: Spec, shown: str) -> None:
+    assert shown in refused(json.dumps({**VALID, **changes}))
+
+
+def test_a_product_with_weights_is_refused() -> None:
+    spec = {**changed(VALID, "terms[1].weight", 0.5), "fuse": "product", "pool_at": "image", "pool": "max"}
+    message = refused(json.dumps(spec))
+    assert "terms[1].weight" in message
+    assert "product" in message
+
+
+def test_the_error_is_an_input_error() -> None:
+    with pytest.raises(InputError):
+        _native.ScoringSpec("{}")
+
+
+@pytest.mark.parametrize("value", [None, 3, {"schema": 1}])
+def test_what_is_no_text_is_refused(value: object) -> None:
+    with pytest.raises((ArgumentError, TypeError)):
+        _native.ScoringSpec(value)
