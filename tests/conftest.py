@@ -31,7 +31,7 @@ def run(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from normscan.train.run import train
 
     folder = tmp_path_factory.mktemp("run") / "run"
-    train("ocad", skin, folder, overrides=family("ocad").tiny)
+    train("ocad", skin, folder, preset="paper", overrides=family("ocad").tiny)
     return folder
 
 

@@ -18,7 +18,7 @@ FLOORS = [
     ["families", "generate"],
     ["nn"],
     ["ops", "scoring", "data"],
-    ["progress", "files"],
+    ["progress", "files", "packages"],
     ["_native"],
     ["errors"],
 ]

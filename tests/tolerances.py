@@ -67,16 +67,24 @@ def tolerance(op: str, dtype: DTypeLike) -> dict[str, float]:
     return {"rtol": found.rtol, "atol": found.atol}
 
 
-def assert_close(actual: NDArray[Any], expected: ArrayLike, op: str) -> None:
+def assert_close(actual: NDArray[Any], expected: ArrayLike, op: str, scale: ArrayLike | None = None) -> None:
     """`actual` (in the dtype under test) equals the float64 reference within the table's bounds; NaN equals NaN.
 
-    A gradient has no natural scale, so its absolute bound is relative to its largest expected magnitude.
+    A gradient has no natural scale, so its absolute bound is relative to its largest expected magnitude. Where all of
+    it may cancel to nothing, `scale` (broadcast to the result) is the magnitude of what cancels.
     """
     expected = np.asarray(expected, np.float64)
     assert actual.shape == expected.shape, f"{op}: shape {actual.shape}, expected {expected.shape}"
     bounds = TABLE[op, actual.dtype.name]
-    largest = float(np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected)))
-    scale = largest if op.endswith("_backward") else max(largest, 1.0)
-    np.testing.assert_allclose(
-        actual, expected, rtol=bounds.rtol, atol=bounds.atol * scale, err_msg=f"{op} {actual.dtype}: {bounds.reason}"
-    )
+    if scale is None:
+        smallest = 0.0 if op.endswith("_backward") else 1.0
+        scale = np.max(np.abs(expected), initial=smallest, where=np.isfinite(expected))
+    absolute = np.broadcast_to(bounds.atol * np.asarray(scale), expected.shape)
+    close = np.isclose(actual, expected, rtol=bounds.rtol, atol=absolute, equal_nan=True)
+    if not close.all():
+        worst = tuple(int(i) for i in np.argwhere(~close)[0])
+        raise AssertionError(
+            f"{op} {actual.dtype}: {np.count_nonzero(~close)} of {close.size} values are off; the first, at {worst}: "
+            f"found {actual[worst]!r}, expected {expected[worst]!r} within rtol {bounds.rtol}, "
+            f"atol {absolute[worst]:.3g} ({bounds.reason})"
+        )

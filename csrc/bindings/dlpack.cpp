@@ -14,11 +14,18 @@ namespace {
     throw Error(Error::Kind::argument, std::string(name) + ": " + text);
 }
 
-std::string type_name(const py::object& object) { return py::str(py::type::of(object).attr("__name__")); }
+std::string type_name(const py::object& object) {
+    return py::str(py::type::of(object).attr("__name__"));
+}
 
 // Asked for before the export, since exporting from a GPU would already need a stream.
 void check_device(std::string_view name, const py::object& array) {
-    const auto type = array.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<std::int32_t>();
+    std::int32_t type = 0;
+    try {
+        type = array.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<std::int32_t>();
+    } catch (const py::error_already_set& error) {
+        fail(name, "has no memory that DLPack knows: " + py::str(error.value()).cast<std::string>());
+    }
     if (type == dlpack::kDLCPU || type == dlpack::kDLCUDAHost) return;
     if (type == dlpack::kDLCUDA || type == dlpack::kDLCUDAManaged) {
         fail(name, "CUDA tensor, but normscan was built without CUDA; move it to the CPU first");
@@ -35,7 +42,7 @@ py::object export_capsule(std::string_view name, const py::object& array) {
         }
         return array.attr("__dlpack__")();  // from before DLPack 1.0
     } catch (const py::error_already_set& error) {
-        fail(name, std::string("cannot be handed over by DLPack: ") + error.what());
+        fail(name, "cannot be handed over by DLPack: " + py::str(error.value()).cast<std::string>());
     }
 }
 

@@ -6,7 +6,9 @@
 namespace normscan {
 namespace {
 
-Placement stretched(std::int64_t from, std::int64_t to) { return {0.0, static_cast<double>(from), 0, to}; }
+Placement stretched(std::int64_t from, std::int64_t to) {
+    return {0.0, static_cast<double>(from), 0, to};
+}
 
 // The whole axis, letter-boxed: `from * scale` rounded half up, centred.
 Placement fitted(std::int64_t from, std::int64_t to, double scale) {
@@ -36,7 +38,8 @@ Geometry geometry(std::int64_t height, std::int64_t width, std::int64_t to_heigh
             const double scale = std::max(y, x);
             return {cropped(height, to_height, scale), cropped(width, to_width, scale)};
         }
-        case Resize::stretch: break;
+        case Resize::stretch:
+            break;
     }
     return {stretched(height, to_height), stretched(width, to_width)};
 }

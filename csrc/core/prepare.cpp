@@ -65,8 +65,9 @@ struct Source {
         for (std::int64_t x = 0; x < width; ++x, to += to_channels) {
             const T* const pixel = row + x * step;
             if (channels == 3 && to_channels == 1) {
-                to[0] = factor * (luma[0] * static_cast<float>(pixel[0]) + luma[1] * static_cast<float>(pixel[channel]) +
-                                  luma[2] * static_cast<float>(pixel[2 * channel]));
+                to[0] =
+                    factor * (luma[0] * static_cast<float>(pixel[0]) + luma[1] * static_cast<float>(pixel[channel]) +
+                              luma[2] * static_cast<float>(pixel[2 * channel]));
             } else {
                 const std::int64_t next = channels == 3 ? channel : 0;
                 for (std::int64_t c = 0; c < to_channels; ++c) to[c] = factor * static_cast<float>(pixel[c * next]);
@@ -149,7 +150,9 @@ Source check(const Check& check, const Tensor& image, const Tensor& out, std::sp
         if (!std::isfinite(mean[c])) check.fail("mean[", c, "] is ", mean[c], ", expected a finite number");
         if (!(std[c] > 0.0) || !std::isfinite(std[c])) check.fail("std[", c, "] is ", std[c], ", expected > 0");
     }
-    const float factor = image.dtype == DType::uint8 ? 1.0f / 255.0f : image.dtype == DType::uint16 ? 1.0f / 65535.0f : 1.0f;
+    const float factor = image.dtype == DType::uint8    ? 1.0f / 255.0f
+                         : image.dtype == DType::uint16 ? 1.0f / 65535.0f
+                                                        : 1.0f;
     return {image, image.size(1), channels, to_channels, factor};
 }
 

@@ -1,1 +1,261 @@
+#include "normscan/scorer.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "ops/buffer.hpp"
+#include "ops/check.hpp"
+#include "ops/parallel.hpp"
+
+namespace normscan {
+namespace {
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+const Tensor& find(const NamedTensors& tensors, const std::string& name, std::string_view what) {
+    const auto found = tensors.find(name);
+    if (found != tensors.end()) return found->second;
+    std::string given;
+    for (const auto& entry : tensors) given.append(given.empty() ? "" : ", ").append(entry.first);
+    fail("scorer: ", what, " \"", name, "\" is missing; given: ", given.empty() ? "none" : given);
+}
+
+std::string quoted_name(const std::string& name) {
+    return "output \"" + name + "\"";
+}
+
+// A float32 copy in contiguous memory.
+std::vector<float> copied(const Tensor& t) {
+    const std::int64_t rows = t.rank == 2 ? t.size(0) : 1, columns = t.size(t.rank - 1);
+    const std::int64_t row = t.rank == 2 ? t.step(0) : 0, column = t.step(t.rank - 1);
+    std::vector<float> values;
+    values.reserve(static_cast<std::size_t>(rows * columns));
+    for (std::int64_t i = 0; i < rows; ++i) {
+        for (std::int64_t j = 0; j < columns; ++j) {
+            const std::int64_t at = i * row + j * column;
+            values.push_back(t.dtype == DType::float64 ? static_cast<float>(t.as<const double>()[at])
+                                                       : t.as<const float>()[at]);
+        }
+    }
+    return values;
+}
+
+// A term's own map [N,height,width]; for per "vector" one value an image, height = width = 1.
+struct TermMap {
+    std::int64_t images, height, width;
+    Buffer<float> data;
+
+    explicit TermMap(const Tensor& output)
+        : images(output.size(0)),
+          height(output.rank == 2 ? 1 : output.size(2)),
+          width(output.rank == 2 ? 1 : output.size(3)),
+          data(images * height * width) {}
+    Tensor maps() const { return contiguous(data.get(), {images, height, width}); }
+    Tensor vector() const { return contiguous(data.get(), {images}); }
+};
+
+// finite[n]: whether every value of image n is. Any strides, rank 2 to 4.
+void mark_finite(const Tensor& t, std::vector<char>& finite) {
+    std::array<std::int64_t, 3> size = {1, 1, 1}, step = {0, 0, 0};
+    for (int i = 1; i < t.rank; ++i) {
+        size[static_cast<std::size_t>(i - 1)] = t.size(i);
+        step[static_cast<std::size_t>(i - 1)] = t.step(i);
+    }
+    parallel_for(t.size(0), [&](std::int64_t n) {
+        const float* const image = t.as<const float>() + n * t.step(0);
+        bool all = true;
+        for (std::int64_t i = 0; i < size[0]; ++i) {
+            for (std::int64_t j = 0; j < size[1]; ++j) {
+                const float* const row = image + i * step[0] + j * step[1];
+                for (std::int64_t k = 0; k < size[2]; ++k) all &= std::isfinite(row[k * step[2]]);
+            }
+        }
+        if (!all) finite[static_cast<std::size_t>(n)] = false;
+    });
+}
+
+// The fused map before blurring: terms are resampled to its size, then added or multiplied in.
+class Fusion {
+  public:
+    Fusion(std::int64_t images, std::int64_t height, std::int64_t width, Fuse how)
+        : images_(images),
+          height_(height),
+          width_(width),
+          how_(how),
+          fused_(images * height * width),
+          resized_(images * height * width) {}
+
+    void add(const TermMap& map, float factor) {
+        const bool same_size = map.height == height_ && map.width == width_;
+        if (!same_size) resample(map.maps(), contiguous(resized_.get(), {images_, height_, width_}));
+        const float* const values = same_size ? map.data.get() : resized_.get();
+        const std::int64_t pixels = height_ * width_;
+        parallel_for(images_, [&](std::int64_t n) {
+            float* const to = fused_.get() + n * pixels;
+            const float* const from = values + n * pixels;
+            for (std::int64_t p = 0; p < pixels; ++p) {
+                const float value = factor * from[p];
+                to[p] = first_ ? value : how_ == Fuse::sum ? to[p] + value : to[p] * value;
+            }
+        });
+        first_ = false;
+    }
+
+    Tensor maps() const { return contiguous(fused_.get(), {images_, height_, width_}); }
+
+  private:
+    std::int64_t images_, height_, width_;
+    Fuse how_;
+    bool first_ = true;
+    Buffer<float> fused_, resized_;
+};
+
+// Tensors that the caller hands over for results.
+void check_results(const Tensor& maps, const Tensor& terms, const Tensor& scores,
+                   std::initializer_list<std::int64_t> map_shape, std::int64_t term_count) {
+    const Check check("scorer");
+    const std::int64_t n = *map_shape.begin();
+    check.shape({"maps", maps}, map_shape, "[N,h,w]");
+    check.shape({"terms", terms}, {n, term_count}, "[N,T]");
+    check.shape({"scores", scores}, {n}, "[N]");
+    check.dtype({"maps", maps}, {DType::float32});
+    check.dtype({"terms", terms}, {DType::float64});
+    check.dtype({"scores", scores}, {DType::float64});
+    for (const Named& t : {Named{"maps", maps}, Named{"terms", terms}, Named{"scores", scores}}) check.output(t);
+}
+
+}  // namespace
+
+struct Scorer::Statistics {
+    std::vector<float> mean, whitener;
+    Form form;
+
+    Tensor mean_tensor() { return contiguous(mean.data(), {channels()}); }
+    Tensor whitener_tensor() {
+        if (form == Form::full) return contiguous(whitener.data(), {channels(), channels()});
+        return contiguous(whitener.data(), {static_cast<std::int64_t>(whitener.size())});
+    }
+    std::int64_t channels() const { return static_cast<std::int64_t>(mean.size()); }
+
+    static std::unique_ptr<Statistics> read(const Term& term, const NamedTensors& stats) {
+        const std::string mean_name = term.stats + ".mean", whitener_name = term.stats + ".whitener";
+        const Tensor& mean = find(stats, mean_name, "statistic");
+        const Tensor& whitener = find(stats, whitener_name, "statistic");
+        const Check check("scorer");
+        check.dtype({mean_name, mean}, {DType::float32, DType::float64});
+        check.dtype({whitener_name, whitener}, {DType::float32, DType::float64});
+        check.rank({mean_name, mean}, {1}, "[D]");
+        const std::int64_t d = mean.size(0);
+        switch (term.form) {
+            case Form::isotropic:
+                check.shape({whitener_name, whitener}, {1}, "[1] for form \"isotropic\"");
+                break;
+            case Form::diagonal:
+                check.shape({whitener_name, whitener}, {d}, "[D] for form \"diagonal\"");
+                break;
+            case Form::full:
+                check.shape({whitener_name, whitener}, {d, d}, "[D,D] for form \"full\"");
+                break;
+        }
+        return std::make_unique<Statistics>(Statistics{copied(mean), copied(whitener), term.form});
+    }
+};
+
+Scorer::Scorer(ScoringSpec spec, const NamedTensors& stats) : spec_(std::move(spec)) {
+    for (const Term& term : spec_.terms) {
+        for (const std::string& name : term.of) {
+            if (std::find(outputs_.begin(), outputs_.end(), name) == outputs_.end()) outputs_.push_back(name);
+        }
+        statistics_.push_back(term.op == TermOp::gaussian ? Statistics::read(term, stats) : nullptr);
+    }
+}
+
+Scorer::~Scorer() = default;
+Scorer::Scorer(Scorer&&) noexcept = default;
+Scorer& Scorer::operator=(Scorer&&) noexcept = default;
+
+std::optional<double> Scorer::threshold() const {
+    if (!spec_.calibration) return std::nullopt;
+    return spec_.calibration->threshold;
+}
+
+std::int64_t Scorer::map_height() const {
+    return spec_.map.size ? spec_.map.size->first : spec_.input.height;
+}
+std::int64_t Scorer::map_width() const {
+    return spec_.map.size ? spec_.map.size->second : spec_.input.width;
+}
+
+std::int64_t Scorer::check(const NamedTensors& outputs) const {
+    const std::int64_t n = find(outputs, outputs_.front(), "output").size(0);
+    for (std::size_t t = 0; t < spec_.terms.size(); ++t) {
+        const Term& term = spec_.terms[t];
+        for (const std::string& name : term.of) check_output(t, name, find(outputs, name, "output"), n);
+        if (term.op == TermOp::distance) {
+            const std::string a = quoted_name(term.of[0]), b = quoted_name(term.of[1]);
+            Check("scorer").same_shape({a, find(outputs, term.of[0], "output")},
+                                       {b, find(outputs, term.of[1], "output")});
+        }
+    }
+    return n;
+}
+
+void Scorer::check_output(std::size_t t, const std::string& name, const Tensor& output, std::int64_t images) const {
+    const Check check("scorer");
+    const Term& term = spec_.terms[t];
+    const std::string called = quoted_name(name);
+    const bool vector = term.op == TermOp::gaussian && term.per == Per::vector;
+    check.rank({called, output}, {vector ? 2 : 4}, vector ? "[N,D]" : "[N,C,H,W]");
+    check.dtype({called, output}, {DType::float32});
+    check.strides({called, output});
+    if (output.size(0) != images) {
+        check.fail(called, " has ", output.size(0), " images, ", quoted_name(outputs_.front()), " has ", images);
+    }
+    for (int i = 1; i < output.rank; ++i) {
+        if (output.size(i) == 0) check.fail(called, " is empty, shape ", shape_text(output));
+    }
+    if (statistics_[t] && output.size(1) != statistics_[t]->channels()) {
+        check.fail(called, " has ", output.size(1), " channels, ", term.stats, ".mean has ",
+                   statistics_[t]->channels());
+    }
+}
+
+void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor& terms, const Tensor& scores) const {
+    const std::int64_t n = check(outputs);
+    check_results(maps, terms, scores, {n, map_height(), map_width()}, static_cast<std::int64_t>(spec_.terms.size()));
+    if (n == 0) return;
+    Fusion fusion(n, map_height(), map_width(), spec_.fuse);
+    std::vector<double> sums(static_cast<std::size_t>(n), 0.0);
+    std::vector<char> finite(static_cast<std::size_t>(n), true);  // all outputs so far
+    for (std::size_t t = 0; t < spec_.terms.size(); ++t) {
+        const Term& term = spec_.terms[t];
+        const Tensor& judged = find(outputs, term.of[0], "output");
+        const TermMap map(judged);
+        if (term.op == TermOp::distance) {
+            distance(judged, find(outputs, term.of[1], "output"), map.maps(), term.metric, term.window);
+        } else {
+            gaussian(judged, statistics_[t]->mean_tensor(), statistics_[t]->whitener_tensor(),
+                     judged.rank == 2 ? map.vector() : map.maps());
+        }
+        const double factor = term.weight / term.scale.value_or(1.0);
+        fusion.add(map, static_cast<float>(factor));
+        std::vector<char> term_finite(static_cast<std::size_t>(n), true);
+        for (const std::string& name : term.of) mark_finite(find(outputs, name, "output"), term_finite);
+        const std::vector<double> pooled = pool(map.maps(), term.pool.method, term.pool.parameter);
+        double* to = terms.as<double>() + static_cast<std::int64_t>(t) * terms.step(1);
+        for (std::size_t i = 0; i < pooled.size(); ++i, to += terms.step(0)) {
+            *to = term_finite[i] ? pooled[i] : nan;
+            sums[i] += factor * *to;
+            finite[i] = finite[i] && term_finite[i];
+        }
+    }
+    smooth(fusion.maps(), maps, spec_.map.blur_sigma);
+    if (spec_.pool_at == PoolAt::image) sums = pool(maps, spec_.pool->method, spec_.pool->parameter);
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+        const double score = finite[i] && std::isfinite(sums[i]) ? sums[i] : nan;
+        scores.as<double>()[static_cast<std::int64_t>(i) * scores.step(0)] = score;
+    }
+}
+
+}  // namespace normscan

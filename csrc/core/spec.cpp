@@ -1,1 +1,185 @@
+// JSON -> ScoringSpec, with every check that needs no tensors.
+#include "normscan/spec.hpp"
 
+#include <algorithm>
+
+#include "core/fields.hpp"
+
+namespace normscan {
+namespace {
+
+constexpr std::int64_t largest_side = 1 << 16;
+constexpr std::int64_t largest_window = 1001;
+constexpr double largest_blur = 1e3;
+
+std::vector<double> numbers(const Field& field, std::int64_t count, bool positive) {
+    std::vector<double> result;
+    for (const Field& item : field.items()) {
+        result.push_back(item.number());
+        if (positive && !(result.back() > 0.0)) item.fail_expected("a number > 0");
+    }
+    if (result.size() != static_cast<std::size_t>(count)) {
+        field.fail_expected(std::to_string(count) + " numbers, one a channel");
+    }
+    return result;
+}
+
+InputSpec read_input(const Field& field) {
+    const Fields f(field, {"height", "width", "channels", "resize", "mean", "std"});
+    InputSpec input;
+    input.height = f["height"].integer(1, largest_side);
+    input.width = f["width"].integer(1, largest_side);
+    input.channels = f["channels"].integer(1, 3);
+    if (input.channels == 2) f["channels"].fail_expected("1 or 3");
+    input.resize = f["resize"].one_of<Resize>(resize_names);
+    input.mean = numbers(f["mean"], input.channels, false);
+    input.std = numbers(f["std"], input.channels, true);
+    return input;
+}
+
+// "mean", "max", {"topk": share}, {"quantile": q} or {"area": threshold}
+Pooling read_pooling(const Field& field) {
+    if (field.is_text()) {
+        constexpr std::array<std::string_view, 2> plain = {"mean", "max"};
+        return {field.one_of<PoolMethod>(plain), 0.0};
+    }
+    const std::string expected = R"("mean", "max", {"topk": share}, {"quantile": 0..1} or {"area": threshold})";
+    if (field.empty()) field.fail_expected(expected);
+    const Fields f(field, {"topk", "quantile", "area"});
+    if (field.object().size() != 1) field.fail_expected(expected);
+    if (!f["quantile"].absent()) return {PoolMethod::quantile, f["quantile"].number(0.0, 1.0)};
+    if (!f["area"].absent()) return {PoolMethod::area, f["area"].number()};
+    const double share = f["topk"].number(0.0, 1.0);
+    if (!(share > 0.0)) f["topk"].fail_expected("a share > 0 and <= 1");
+    return {PoolMethod::topk, share};
+}
+
+void read_distance(const Fields& f, Term& term) {
+    term.metric = f["metric"].one_of<Metric>(metric_names);
+    const Field window = f["window"];
+    if (window.absent()) return;
+    if (term.metric != Metric::ssim) window.fail("is for metric ssim only; leave it out");
+    term.window = static_cast<int>(window.integer(3, largest_window));
+    if (term.window % 2 == 0) window.fail_expected("an odd number");
+}
+
+void read_gaussian(const Fields& f, Term& term) {
+    term.stats = f["stats"].text();
+    term.form = f["form"].one_of<Form>(form_names);
+    term.per = f["per"].one_of<Per>(per_names);
+}
+
+Term read_term(const Field& field) {
+    Term term;
+    const auto entry = std::find_if(field.object().begin(), field.object().end(),
+                                    [](const auto& member) { return member.first == "op"; });
+    term.op = Field(entry == field.object().end() ? nullptr : &entry->second, field.path() + ".op")
+                  .one_of<TermOp>(term_op_names);
+    const bool distance = term.op == TermOp::distance;
+    const Fields f = distance ? Fields(field, {"op", "of", "metric", "window", "pool", "scale", "weight"})
+                              : Fields(field, {"op", "of", "stats", "form", "per", "pool", "scale", "weight"});
+    for (const Field& name : f["of"].items()) term.of.push_back(name.text());
+    if (term.of.size() != (distance ? 2u : 1u)) {
+        f["of"].fail_expected(distance ? "two names: what is judged, and its reference" : "one name");
+    }
+    distance ? read_distance(f, term) : read_gaussian(f, term);
+    if (!f["pool"].absent()) term.pool = read_pooling(f["pool"]);
+    if (!f["scale"].empty()) {
+        term.scale = f["scale"].number();
+        if (!(*term.scale > 0.0)) f["scale"].fail_expected("a number > 0, or null");
+    }
+    if (!f["weight"].absent()) term.weight = f["weight"].number(0.0);
+    if (!distance && term.per == Per::vector && term.pool.method != PoolMethod::mean) {
+        f["pool"].fail_expected("\"mean\" or nothing: a vector has no positions to pool");
+    }
+    return term;
+}
+
+MapSpec read_map(const Field& field) {
+    MapSpec map;
+    if (field.absent()) return map;
+    const Fields f(field, {"size", "blur_sigma"});
+    const Field size = f["size"];
+    if (size.is_text()) {
+        if (size.text() != "input") size.fail_expected("\"input\" or [height, width]");
+    } else if (!size.absent()) {
+        const std::vector<Field> sides = size.items();
+        if (sides.size() != 2) size.fail_expected("\"input\" or [height, width]");
+        map.size = {sides[0].integer(1, largest_side), sides[1].integer(1, largest_side)};
+    }
+    if (!f["blur_sigma"].absent()) map.blur_sigma = f["blur_sigma"].number(0.0, largest_blur);
+    return map;
+}
+
+std::optional<GroupSpec> read_group(const Field& field) {
+    if (field.empty()) return std::nullopt;
+    const Fields f(field, {"pool", "threshold"});
+    return GroupSpec{f["pool"].one_of<GroupMethod>(group_names), f["threshold"].number()};
+}
+
+std::optional<Calibration> read_calibration(const Field& field) {
+    if (field.empty()) return std::nullopt;
+    const Fields f(field, {"rule", "threshold", "n", "target_specificity", "interval"});
+    Calibration c;
+    c.rule = f["rule"].text();
+    if (c.rule != "order_statistic") f["rule"].fail_expected("\"order_statistic\"");
+    c.threshold = f["threshold"].number();
+    c.n = f["n"].integer(1, std::int64_t{1} << 40);
+    c.target_specificity = f["target_specificity"].number(0.0, 1.0);
+    const std::vector<Field> interval = f["interval"].items();
+    if (interval.size() != 2) f["interval"].fail_expected("[low, high]");
+    c.interval = {interval[0].number(), interval[1].number()};
+    if (c.interval.first > c.interval.second) f["interval"].fail_expected("[low, high] with low <= high");
+    return c;
+}
+
+// What fields say together.
+void check_together(const Fields& f, const ScoringSpec& spec) {
+    const auto term_path = [](std::size_t i, const char* key) {
+        return Field(nullptr, "terms[" + std::to_string(i) + "]." + key);
+    };
+    const auto weighs = [](const Term& term) { return term.weight > 0.0; };
+    if (std::none_of(spec.terms.begin(), spec.terms.end(), weighs)) {
+        f["terms"].fail("has no weight above 0, expected at least one");
+    }
+    for (std::size_t i = 0; i < spec.terms.size(); ++i) {
+        const Term& term = spec.terms[i];
+        if (spec.fuse == Fuse::product && term.weight != 1.0) {
+            term_path(i, "weight")
+                .fail("is " + json::number_text(term.weight) + ", expected 1 where fuse is \"product\"");
+        }
+        if (spec.pool_at == PoolAt::image && term.pool.method != PoolMethod::mean) {
+            term_path(i, "pool").fail("would be ignored where pool_at is \"image\"; set the top-level pool instead");
+        }
+    }
+    if (spec.pool_at == PoolAt::image) {
+        if (!spec.pool) f["pool"].fail_expected("a pooling, since pool_at is \"image\"");
+        return;
+    }
+    if (spec.fuse == Fuse::product) f["pool_at"].fail("is \"term\", expected \"image\" where fuse is \"product\"");
+    if (spec.pool) f["pool"].fail_expected("null, since pool_at is \"term\" and each term has its own pool");
+}
+
+}  // namespace
+
+ScoringSpec ScoringSpec::parse(std::string_view json) {
+    const json::Value document = json::parse(json, "spec");
+    const Fields f(Field(&document, ""),
+                   {"schema", "family", "input", "terms", "fuse", "pool_at", "pool", "map", "group", "calibration"});
+    f["schema"].integer(1, 1);
+    ScoringSpec spec;
+    spec.family = f["family"].text();
+    spec.input = read_input(f["input"]);
+    for (const Field& term : f["terms"].items()) spec.terms.push_back(read_term(term));
+    if (spec.terms.empty()) f["terms"].fail_expected("at least one term");
+    if (!f["fuse"].absent()) spec.fuse = f["fuse"].one_of<Fuse>(fuse_names);
+    if (!f["pool_at"].absent()) spec.pool_at = f["pool_at"].one_of<PoolAt>(pool_at_names);
+    if (!f["pool"].empty()) spec.pool = read_pooling(f["pool"]);
+    spec.map = read_map(f["map"]);
+    spec.group = read_group(f["group"]);
+    spec.calibration = read_calibration(f["calibration"]);
+    check_together(f, spec);
+    return spec;
+}
+
+}  // namespace normscan

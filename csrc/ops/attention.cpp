@@ -1,9 +1,9 @@
 // Attention: checks and threading. Blocks are (image, head, 64 queries) forwards and (image, head) backwards.
+#include "ops/kernels/attention.hpp"
 #include "normscan/ops.hpp"
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
-#include "ops/kernels/attention.hpp"
 #include "ops/parallel.hpp"
 
 namespace normscan {
@@ -44,10 +44,9 @@ void run_forward(const Sizes& s, const Tensor& q, const Tensor& k, const Tensor&
         const std::int64_t n = task / blocks / s.heads, h = task / blocks % s.heads, first = task % blocks * block;
         const Buffer<T> scratch((s.key_depth + s.value_depth + kernels::attention_keys + 3) * block);
         kernel({head<const T>(q, n, h, first), head<const T>(k, n, h), head<const T>(v, n, h),
-                head<T>(out, n, h, first),
-                lse.as<T>() + n * lse.step(0) + h * lse.step(1) + first * lse.step(2), lse.step(2),
-                std::min(block, s.queries - first), s.keys, s.key_depth, s.value_depth, static_cast<T>(scale),
-                scratch.get()});
+                head<T>(out, n, h, first), lse.as<T>() + n * lse.step(0) + h * lse.step(1) + first * lse.step(2),
+                lse.step(2), std::min(block, s.queries - first), s.keys, s.key_depth, s.value_depth,
+                static_cast<T>(scale), scratch.get()});
     });
 }
 
@@ -87,10 +86,9 @@ void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k
             const std::int64_t n = task / s.heads, h = task % s.heads;
             const Buffer<T> scratch(backward_scratch<T>(s));
             kernel({head<const T>(grad_out, n, h), head<const T>(q, n, h), head<const T>(k, n, h),
-                    head<const T>(v, n, h), head<const T>(out, n, h),
-                    lse.as<T>() + n * lse.step(0) + h * lse.step(1), lse.step(2), head<T>(grad_q, n, h),
-                    head<T>(grad_k, n, h), head<T>(grad_v, n, h), s.queries, s.keys, s.key_depth, s.value_depth,
-                    static_cast<T>(scale), scratch.get()});
+                    head<const T>(v, n, h), head<const T>(out, n, h), lse.as<T>() + n * lse.step(0) + h * lse.step(1),
+                    lse.step(2), head<T>(grad_q, n, h), head<T>(grad_k, n, h), head<T>(grad_v, n, h), s.queries, s.keys,
+                    s.key_depth, s.value_depth, static_cast<T>(scale), scratch.get()});
         });
     });
 }

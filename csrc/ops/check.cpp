@@ -21,11 +21,16 @@ std::string strides_text(const Tensor& t) {
 
 std::string_view dtype_name(DType dtype) {
     switch (dtype) {
-        case DType::float32: return "float32";
-        case DType::float64: return "float64";
-        case DType::uint8: return "uint8";
-        case DType::uint16: return "uint16";
-        case DType::int64: return "int64";
+        case DType::float32:
+            return "float32";
+        case DType::float64:
+            return "float64";
+        case DType::uint8:
+            return "uint8";
+        case DType::uint16:
+            return "uint16";
+        case DType::int64:
+            return "int64";
     }
     return "unknown";
 }

@@ -14,8 +14,10 @@ bool runs_here(SimdLevel level) {
 #ifdef NORMSCAN_X86_KERNELS
     __builtin_cpu_init();
     switch (level) {
-        case SimdLevel::baseline: return true;
-        case SimdLevel::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        case SimdLevel::baseline:
+            return true;
+        case SimdLevel::avx2:
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
         case SimdLevel::avx512:
             return runs_here(SimdLevel::avx2) && __builtin_cpu_supports("avx512f") &&
                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
@@ -51,7 +53,9 @@ SimdLevel level_in_use() {
     return level;
 }
 
-std::string_view simd_level() { return level_names[static_cast<std::size_t>(level_in_use())]; }
+std::string_view simd_level() {
+    return level_names[static_cast<std::size_t>(level_in_use())];
+}
 
 std::vector<std::string_view> simd_levels() {
     std::vector<std::string_view> names;

@@ -16,14 +16,18 @@ SimdLevel level_in_use();
 template <class Table>
 const Table& choose(const Table& baseline, const Table& avx2, const Table& avx512) {
     switch (level_in_use()) {
-        case SimdLevel::avx512: return avx512;
-        case SimdLevel::avx2: return avx2;
-        case SimdLevel::baseline: break;
+        case SimdLevel::avx512:
+            return avx512;
+        case SimdLevel::avx2:
+            return avx2;
+        case SimdLevel::baseline:
+            break;
     }
     return baseline;
 }
-#define NORMSCAN_CHOOSE(op) \
-    ::normscan::choose(::normscan::kernels::op##_baseline, ::normscan::kernels::op##_avx2, ::normscan::kernels::op##_avx512)
+#define NORMSCAN_CHOOSE(op)                                                                \
+    ::normscan::choose(::normscan::kernels::op##_baseline, ::normscan::kernels::op##_avx2, \
+                       ::normscan::kernels::op##_avx512)
 #else
 #define NORMSCAN_CHOOSE(op) (::normscan::kernels::op##_baseline)
 #endif

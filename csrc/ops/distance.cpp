@@ -107,7 +107,8 @@ std::vector<T> factors(const Sizes& s, const Tensor& b, Metric metric) {
     });
     for (std::size_t n = 0; n < images; ++n) {
         double sum = 0.0;
-        for (std::int64_t t = 0; t < tasks; ++t) sum += sums[n * static_cast<std::size_t>(tasks) + static_cast<std::size_t>(t)];
+        for (std::int64_t t = 0; t < tasks; ++t)
+            sum += sums[n * static_cast<std::size_t>(tasks) + static_cast<std::size_t>(t)];
         const double mean = sum / (channels * static_cast<double>(s.positions));
         result[n] = static_cast<T>(1.0 / (channels * (mean < least_magnitude ? least_magnitude : mean)));
     }

@@ -179,9 +179,8 @@ void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& me
     checks.output({"grad_z", grad_z});
     checks.output({"grad_mean", grad_mean});
     checks.output({"grad_whitener", grad_whitener});
-    for_dtype(z.dtype, [&]<class T>() {
-        run_backward<T>(s, grad_out, z, mean, whitener, grad_z, grad_mean, grad_whitener);
-    });
+    for_dtype(z.dtype,
+              [&]<class T>() { run_backward<T>(s, grad_out, z, mean, whitener, grad_z, grad_mean, grad_whitener); });
 }
 
 }  // namespace normscan

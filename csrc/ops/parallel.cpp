@@ -166,8 +166,8 @@ std::shared_ptr<Pool> pool() {
 void set_threads(int n) {
     constexpr int most = 1024;
     if (n < 1 || n > most) {
-        throw Error(Error::Kind::argument, "set_threads: n is " + std::to_string(n) + ", expected 1.." +
-                                               std::to_string(most));
+        throw Error(Error::Kind::argument,
+                    "set_threads: n is " + std::to_string(n) + ", expected 1.." + std::to_string(most));
     }
     State& s = state();
     const std::lock_guard lock(s.mutex);

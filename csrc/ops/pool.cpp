@@ -92,11 +92,16 @@ double pool_one(const kernels::Map<const T>& map, std::int64_t height, PoolMetho
         maximum = std::max(maximum, row.maximum);
     }
     switch (method) {
-        case PoolMethod::mean: return sum / static_cast<double>(height * map.width);
-        case PoolMethod::max: return maximum;
-        case PoolMethod::topk: return top_mean(values(map, height), parameter);
-        case PoolMethod::quantile: return quantile(values(map, height), parameter);
-        case PoolMethod::area: return largest_area(values(map, height), map.width, parameter);
+        case PoolMethod::mean:
+            return sum / static_cast<double>(height * map.width);
+        case PoolMethod::max:
+            return maximum;
+        case PoolMethod::topk:
+            return top_mean(values(map, height), parameter);
+        case PoolMethod::quantile:
+            return quantile(values(map, height), parameter);
+        case PoolMethod::area:
+            return largest_area(values(map, height), map.width, parameter);
     }
     return nan;
 }

@@ -42,8 +42,8 @@ void run(const Tensor& map, const Tensor& out) {
     parallel_for(map.size(0) * bands, [&](std::int64_t task) {
         const std::int64_t n = task / bands, begin = task % bands * rows_per_task;
         const Buffer<T> scratch(map.size(2));
-        kernel({map_of<const T>(map, n), map_of<T>(out, n), begin, std::min(begin + rows_per_task, height),
-                rows.view(), columns.view(), scratch.get()});
+        kernel({map_of<const T>(map, n), map_of<T>(out, n), begin, std::min(begin + rows_per_task, height), rows.view(),
+                columns.view(), scratch.get()});
     });
 }
 

@@ -15,8 +15,8 @@ namespace normscan {
 namespace {
 
 constexpr std::int64_t rows_per_task = 32;
-constexpr double truncate = 4.0;     // radius in sigmas, as in scipy.ndimage.gaussian_filter
-constexpr double most_sigma = 1e4;   // of maps in pixels; above, the tables would only eat memory
+constexpr double truncate = 4.0;    // radius in sigmas, as in scipy.ndimage.gaussian_filter
+constexpr double most_sigma = 1e4;  // of maps in pixels; above, the tables would only eat memory
 
 template <class T>
 std::vector<T> gaussian_weights(double sigma, std::int64_t radius) {

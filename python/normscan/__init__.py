@@ -18,7 +18,7 @@ from normscan.errors import Error
 if TYPE_CHECKING:
     from normscan.deploy.session import Result, Session, load
     from normscan.families import families
-    from normscan.train.run import train
+    from normscan.train import train
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ _LAZY = {
     "load": "normscan.deploy.session",
     "Session": "normscan.deploy.session",
     "Result": "normscan.deploy.session",
-    "train": "normscan.train.run",
+    "train": "normscan.train",
     "families": "normscan.families",
 }
 

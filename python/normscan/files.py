@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -61,7 +61,8 @@ def temporary_file(path: Path) -> Iterator[Path]:
             _sync(temporary)
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone after a success, and where its folder is no folder there never was one
+            temporary.unlink()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from normscan.deploy.export import export
 from normscan.deploy.session import load
 from normscan.errors import ConfigError
 from normscan.families import Batch, Family, families
-from normscan.scoring.scorer import Scorer
+from normscan.scoring.scorer import Scorer, prepare
 from normscan.scoring.spec import ScoringSpec
 from normscan.train.run import Run, train
 
@@ -30,9 +30,10 @@ def tiny(family: Family) -> Any:
 def batch(family: Family, count: int = 4, label: int = 0) -> Batch:
     config = tiny(family)
     rng = np.random.default_rng(5)
-    x = np.stack([dermoscopy(rng, size=config.size, abnormal=False)[0] for _ in range(count)])
+    size = family.spec(config).input
+    x = np.stack([prepare(dermoscopy(rng, size=32, abnormal=False)[0], size) for _ in range(count)])
     return Batch(
-        x=torch.from_numpy(x).permute(0, 3, 1, 2)[:, : config.channels].float() / 255,
+        x=torch.from_numpy(x),
         label=torch.full((count,), label),
         weight=torch.ones(count),
         index=torch.arange(count),
@@ -47,7 +48,7 @@ def trained(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[F
     def make(family: Family) -> Run:
         if family.name not in runs:
             folder = tmp_path_factory.mktemp(family.name) / "run"
-            runs[family.name] = train(family.name, skin, folder, overrides=family.tiny)
+            runs[family.name] = train(family.name, skin, folder, preset="paper", overrides=family.tiny)
         return runs[family.name]
 
     return make

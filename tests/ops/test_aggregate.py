@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from arrays import Array, normal, unwritten
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import Array, normal, unwritten
 from normscan import _native
 from normscan.errors import ArgumentError
 from reference import aggregate as reference

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
 from normscan import _native
 from reference import attention as reference
 from tolerances import assert_close
@@ -42,8 +43,10 @@ def check(q: Array, k: Array, v: Array, scale: float) -> None:
         assert_close(found, want, "attention")
     grad_out = normal(*q.shape[:3], v.shape[3], dtype=q.dtype, seed=4)
     expected = reference.attention_backward(grad_out, q, k, v, scale=scale)
-    for found, want in zip(run_backward(grad_out, q, k, v, scale), expected, strict=True):
-        assert_close(found, want, "attention_backward")
+    # With few keys the gradient of the scores cancels, with one key to nothing: its parts are of the size of grad_out.
+    cancelling = [scale * np.abs(grad_out).sum(-1).max() * np.abs(v).max() * np.abs(x).max() for x in (k, q)]
+    for found, want, size in zip(run_backward(grad_out, q, k, v, scale), expected, (*cancelling, None), strict=True):
+        assert_close(found, want, "attention_backward", size)
 
 
 def test_reference_agrees_with_torch() -> None:

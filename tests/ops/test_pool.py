@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import scipy.ndimage
-from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
 from normscan import _native
 from normscan.errors import ArgumentError
 from reference import pool as reference

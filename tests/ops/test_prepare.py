@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from arrays import LAYOUTS, SIDES, Array, normal, uniform, unwritten
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+
+from arrays import LAYOUTS, SIDES, Array, normal, uniform, unwritten
 from normscan import _native
 from normscan.errors import ArgumentError
-from PIL import Image
 from reference import prepare as reference
 from reference import resample as reference_resample
 from tolerances import assert_close
@@ -70,7 +71,8 @@ def pillow(plane: Array, size: tuple[int, int], resize: str) -> Array:
 def test_reference_agrees_with_pillow(height: int, width: int, new_height: int, new_width: int, resize: str) -> None:
     plane, size = uniform(height, width), (new_height, new_width)
     found = reference.prepare(plane, size, resize=resize, mean=[0], std=[1])[0]
-    np.testing.assert_allclose(found, pillow(plane, size, resize), atol=1e-6)
+    # Pillow holds the box in float32: positions are off by eps * side, times a slope of up to 1 a pixel.
+    np.testing.assert_allclose(found, pillow(plane, size, resize), atol=1e-5)
 
 
 @given(SIDE, SIDE, SIDE, SIDE, st.sampled_from(RESIZES))
@@ -141,7 +143,7 @@ def test_fit_pads_with_zero_before_the_normalisation() -> None:
 )
 def test_fit_rounds_half_up_and_never_to_nothing(shape: tuple[int, int], size: tuple[int, int], inner: int) -> None:
     found = run(np.full(shape, 255, np.uint8), size, "fit", [0.0], [1.0])[0]
-    assert (found[:, 0] == 1).sum() == inner
+    assert (found.max(axis=1) > 0.99).sum() == inner
 
 
 def test_crop_takes_the_centre() -> None:
@@ -231,6 +233,13 @@ def test_a_constant_map_is_restored_everywhere_that_was_looked_at(resize: str) -
     if resize == "crop":
         expected[:, :8] = expected[:, 16:] = 0
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, 3, 7, 9, 11, 13, 15, 21, 23, 49])
+@pytest.mark.parametrize("new_side", [3, 7, 19, 23, 49, 64])
+def test_a_pixel_cut_in_half_by_the_crop_was_looked_at(side: int, new_side: int) -> None:
+    """The box ends on the centres of the outer columns; a rounding of its width may not decide what becomes of them."""
+    assert (run_restore(np.ones((new_side, new_side), np.float32), (side, side + 1), "crop") > 0.99).all()
 
 
 def test_restore_fit_reads_nothing_of_the_padding() -> None:

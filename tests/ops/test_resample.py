@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
 from normscan import _native
 from reference import resample as reference
 from tolerances import assert_close

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from arrays import FLOATS, LAYOUTS, normal, uniform, unwritten
 from normscan import _native
 from reference import attention as reference_attention
@@ -41,6 +42,12 @@ def test_the_level_in_use_is_one_that_can_run() -> None:
     assert levels[0] == "baseline"
     assert levels == [level for level in LEVELS if level in levels]
     assert _native.simd_level() == os.environ.get("NORMSCAN_CPU_ISA", levels[-1])
+
+
+def test_the_build_tells_what_it_is() -> None:
+    info = _native.build_info()
+    assert {"version", "compiler", "cuda"} <= set(info)
+    assert all(isinstance(value, str) and value for value in info.values())
 
 
 @pytest.mark.parametrize("level", LEVELS)

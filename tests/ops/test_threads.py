@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from arrays import Array, normal, uniform, unwritten
 from normscan import _native
 

@@ -2,7 +2,7 @@
 
     S = scale q k^T,   lse_i = log sum_j exp S_ij,   P = exp(S - lse),   out = P v      (Vaswani et al. 2017, eq. 1)
 
-Backward by recomputation of P from lse (FlashAttention, Dao et al. 2022, appendix B.4); G is the gradient of out:
+Backward by recomputation of P from lse (FlashAttention, Dao et al. 2022, appendix B); G is the gradient of out:
 
     dv = P^T G;   dP = G v^T;   dS = P (dP - rowsum(G out));   dq = scale dS k;   dk = scale dS^T q
 """

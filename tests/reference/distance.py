@@ -2,8 +2,8 @@
 
     l1           mean_c |a - b|
     l2           mean_c (a - b)^2
-    cosine       0.5 sum_c (a/|a| - b/|b|)^2, norms over channels, at least 1e-12 (STFPM, Wang et al. 2021, eq. 2)
-    relative_l1  mean_c |a - b| / max(mean_{c,p} |b|, 1e-12), one denominator per image (Shvetsova et al. 2021, eq. 1)
+    cosine       0.5 sum_c (a/|a| - b/|b|)^2, norms over channels, at least 1e-12 (STFPM, Wang et al. 2021)
+    relative_l1  mean_c |a - b| / max(mean_{c,p} |b|, 1e-12), one denominator per image (PIAD, arXiv 1909.05904)
     ssim         mean_c (1 - SSIM) (Wang et al. 2004, eq. 13)
 
 SSIM has data range 1, K1 = 0.01, K2 = 0.03 and a Gaussian window of sigma 1.5; variances are weighted and biased. At

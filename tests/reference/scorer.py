@@ -2,7 +2,7 @@
 
     map_t        the distance or Gaussian map of term t at its own resolution (a vector Gaussian is one pixel)
     fused        sum_t weight_t R(map_t) / scale_t   or   product_t R(map_t) / scale_t, blurred; R resamples to map.size
-    terms[n,t]   pool_t(map_t) where pool_at is "term", mean(map_t) where it is "image"; before scale and weight
+    terms[n,t]   pool_t(map_t), before scale and weight; where pool_at is "image" pool_t is always the mean
     scores[n]    sum_t weight_t terms[n,t] / scale_t   or   pool(fused, blurred map)
 
 An image with a value that is not finite in any output that a term reads has the score NaN.
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from reference.distance import distance
 from reference.gaussian import gaussian
 from reference.pool import pool
@@ -54,7 +55,6 @@ def score(spec: Mapping[str, Any], stats: Mapping[str, ArrayLike], outputs: Mapp
     terms = spec["terms"]
     weights = np.array([term.get("weight", 1.0) for term in terms], np.float64)
     scales = np.array([term.get("scale") or 1.0 for term in terms], np.float64)
-    at_image = spec.get("pool_at") == "image"
     maps = [_term_map(term, tensors, stats) for term in terms]
 
     size = spec.get("map", {}).get("size", "input")
@@ -63,9 +63,8 @@ def score(spec: Mapping[str, Any], stats: Mapping[str, ArrayLike], outputs: Mapp
     fused = resampled.prod(axis=0) if spec.get("fuse") == "product" else np.tensordot(weights, resampled, axes=1)
     fused = smooth(fused, sigma=spec.get("map", {}).get("blur_sigma", 0.0))
 
-    rules = ["mean" if at_image else term.get("pool", "mean") for term in terms]
-    pooled = np.stack([_pooled(map_, rule) for map_, rule in zip(maps, rules, strict=True)], axis=1)
-    scores = _pooled(fused, spec["pool"]) if at_image else pooled @ (weights / scales)
+    pooled = np.stack([_pooled(map_, term.get("pool", "mean")) for map_, term in zip(maps, terms, strict=True)], axis=1)
+    scores = _pooled(fused, spec["pool"]) if spec["pool_at"] == "image" else pooled @ (weights / scales)
     for term in terms:
         for name in term["of"]:
             finite = np.isfinite(tensors[name]).reshape(len(scores), -1).all(axis=1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from normscan.errors import ArgumentError
 from normscan.scoring import baselines
 
@@ -20,7 +21,7 @@ def pictures(n: int, seed: int, tint: tuple[float, float, float] = (0.7, 0.5, 0.
 
 @pytest.mark.parametrize("name", COLOUR)
 def test_another_colour_is_far(name: str) -> None:
-    train = pictures(40, 0)
+    train = pictures(24, 0)
     scores = baselines.score(name, train, pictures(15, 1) + pictures(15, 2, (0.2, 0.2, 0.6)))
     assert scores.dtype == np.float64
     assert scores[15:].min() > scores[:15].max()
@@ -37,7 +38,7 @@ def test_mean_brightness_is_the_luminance_and_keeps_its_sign() -> None:
 
 @pytest.mark.parametrize("name", COLOUR)
 def test_types_of_pixels_agree(name: str) -> None:
-    train = pictures(20, 0)
+    train = pictures(12, 0)
     picture = pictures(1, 3)[0]
     versions = [picture, picture.astype(np.uint16) * 257, picture.astype(np.float32) / 255]
     scores = baselines.score(name, train, versions)
@@ -46,7 +47,7 @@ def test_types_of_pixels_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", COLOUR)
 def test_grey_pictures(name: str) -> None:
-    train = [p[..., 0] for p in pictures(30, 0)]
+    train = [p[..., 0] for p in pictures(12, 0)]
     scores = baselines.score(name, train, [train[0], 255 - train[0]])
     assert np.isfinite(scores).all()
     assert scores[1] > scores[0]

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from normscan.errors import ArgumentError
 from normscan.scoring import calibrate as c
 

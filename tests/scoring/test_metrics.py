@@ -11,6 +11,7 @@ import scipy.stats
 import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from normscan.errors import ArgumentError
 from normscan.scoring import calibrate, metrics
 
@@ -255,6 +256,8 @@ def test_summary_leaves_abnormal_images_without_mask_out_of_the_pixels() -> None
     unmasked = metrics.summary([1, 1, 1, 1], values, maps=maps, masks=masks)
     assert unmasked["aupro"] == metrics.aupro(maps[:3], masks[:3])
     assert metrics.summary([1, 1, 1, 0], values, maps=maps, masks=[None] * 4)["aupro"] is None
+    unmapped = metrics.summary([1, 1, 1, 0], values, maps=[*maps[:3], None], masks=masks)
+    assert unmapped["aupro"] == unmasked["aupro"]
     with pytest.raises(ArgumentError, match="labels, maps and masks differ in number"):
         metrics.summary([1, 1, 1, 0], values, maps=maps, masks=masks[:3])
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from normscan.errors import ArgumentError
 from normscan.scoring.statistics import GaussianFit
 

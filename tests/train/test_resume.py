@@ -71,9 +71,9 @@ def test_ctrl_c_saves_at_the_step(skin: Path, tmp_path: Path) -> None:
 
 def test_another_configuration_cannot_resume(skin: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"epochs: 2 then, 3 now"):
-        train("ocad", skin, run, overrides={**family("ocad").tiny, "epochs": 3}, resume=True)
+        train("ocad", skin, run, preset="paper", overrides={**family("ocad").tiny, "epochs": 3}, resume=True)
     with pytest.raises(UsageError, match="not empty"):
-        train("ocad", skin, run, overrides=family("ocad").tiny)
+        train("ocad", skin, run, preset="paper", overrides=family("ocad").tiny)
     (tmp_path / "mine.txt").touch()
     with pytest.raises(UsageError, match="no run of normscan"):
         train("ocad", skin, tmp_path, overrides=family("ocad").tiny, force=True)

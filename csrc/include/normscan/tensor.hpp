@@ -27,7 +27,8 @@ struct Tensor {
     DType dtype = DType::float32;
     int rank = 0;
     std::array<std::int64_t, max_rank> shape{};
-    std::array<std::int64_t, max_rank> stride{};  // in elements; 1 in dimensions of size 0 and 1, where it means nothing
+    std::array<std::int64_t, max_rank>
+        stride{};  // in elements; 1 in dimensions of size 0 and 1, where it means nothing
     bool read_only = false;
 
     std::int64_t size(int dimension) const { return shape[static_cast<std::size_t>(dimension)]; }

@@ -88,7 +88,7 @@ void forward(const AttentionForward<T>& a) {
 // Scratch of the backward pass: one block of queries both ways round, and the gradients of all keys and values.
 template <class T>
 struct Tiles {
-    std::int64_t key_width, value_width;  // depths in whole granules
+    std::int64_t key_width, value_width;                  // depths in whole granules
     T *q_columns, *q_rows, *g_columns, *g_rows, *grad_q;  // g is grad_out
     T *p, *ds;                                            // [keys][queries]
     T *lse, *delta;                                       // per query
@@ -122,11 +122,8 @@ void load_queries(const AttentionBackward<T>& a, std::int64_t i, std::int64_t n,
     for (std::int64_t r = 0; r < B; ++r) t.lse[r] = t.delta[r] = T(0);
     for (std::int64_t r = 0; r < n; ++r) {
         const T* const out = a.out.data + (i + r) * a.out.row;
-        T sum = T(0);
-        for (std::int64_t c = 0; c < a.value_depth; ++c) {
-            sum += t.g_rows[r * t.value_width + c] * out[c * a.out.column];
-        }
-        t.delta[r] = sum;
+        const T* const g_row = t.g_rows + r * t.value_width;
+        t.delta[r] = sum_in_lanes<T>(a.value_depth, [&](std::int64_t c) { return g_row[c] * out[c * a.out.column]; });
         t.lse[r] = a.lse[(i + r) * a.lse_step];
     }
     for (std::int64_t x = 0; x < a.key_depth * B; ++x) t.grad_q[x] = T(0);

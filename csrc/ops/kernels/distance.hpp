@@ -68,7 +68,9 @@ struct SsimBackward {
 };
 
 // Widths of scratch rows: whole granules of 16, and the same with a window's border.
-static constexpr std::int64_t ssim_width(std::int64_t width) { return (width + 15) / 16 * 16; }
+static constexpr std::int64_t ssim_width(std::int64_t width) {
+    return (width + 15) / 16 * 16;
+}
 
 static constexpr std::int64_t ssim_forward_scratch(std::int64_t width, std::int64_t rows, std::int64_t radius) {
     const std::int64_t w = ssim_width(width);

@@ -19,15 +19,29 @@ inline void for_runs(const Planes<T>& image, std::int64_t first, std::int64_t co
     }
 }
 
+// Calls f(position, channel) for all of both, in tiles: in channels_last memory either way round is then read and
+// written in whole cache lines (scratch rows lie a power of two apart, and would evict each other).
+template <class F>
+inline void for_tiles(std::int64_t positions, std::int64_t channels, F&& f) {
+    constexpr std::int64_t side = 16;
+    for (std::int64_t i = 0; i < positions; i += side) {
+        for (std::int64_t c = 0; c < channels; c += side) {
+            const std::int64_t last_i = smaller(i + side, positions), last_c = smaller(c + side, channels);
+            for (std::int64_t p = i; p < last_i; ++p) {
+                for (std::int64_t q = c; q < last_c; ++q) f(p, q);
+            }
+        }
+    }
+}
+
 // into[c * row + i] = position first + i, channel c, minus shift[c] (if any). i in count..row-1 is filled with 0.
 template <class T>
 inline void gather(const Planes<const T>& image, std::int64_t first, std::int64_t count, std::int64_t channels,
                    const T* shift, T* into, std::int64_t row) {
     for_runs(image, first, count, [&](const T* from, std::int64_t step, std::int64_t at, std::int64_t length) {
-        if (image.channel == 1 && step != 1) {  // channels_last: read along the channels
-            for (std::int64_t i = 0; i < length; ++i) {
-                for (std::int64_t c = 0; c < channels; ++c) into[c * row + at + i] = from[i * step + c];
-            }
+        if (image.channel == 1 && step != 1) {
+            for_tiles(length, channels,
+                      [&](std::int64_t i, std::int64_t c) { into[c * row + at + i] = from[i * step + c]; });
         } else {
             for (std::int64_t c = 0; c < channels; ++c) {
                 const T* const plane = from + c * image.channel;
@@ -51,9 +65,8 @@ inline void scatter(const T* from, std::int64_t row, const Planes<T>& image, std
                     std::int64_t channels) {
     for_runs(image, first, count, [&](T* to, std::int64_t step, std::int64_t at, std::int64_t length) {
         if (image.channel == 1 && step != 1) {
-            for (std::int64_t i = 0; i < length; ++i) {
-                for (std::int64_t c = 0; c < channels; ++c) to[i * step + c] = from[c * row + at + i];
-            }
+            for_tiles(length, channels,
+                      [&](std::int64_t i, std::int64_t c) { to[i * step + c] = from[c * row + at + i]; });
         } else {
             for (std::int64_t c = 0; c < channels; ++c) {
                 T* const plane = to + c * image.channel;

@@ -79,8 +79,8 @@ void backward_full(const GaussianBackward<T>& a, const T* x, const T* g, T* grad
     }
     for (std::int64_t i = 0; i < D; i += gaussian_rows) {
         const std::int64_t rows = smaller(gaussian_rows, D - i), columns = smaller(i + gaussian_rows, width);
-        multiply(rows, columns, a.count, Matrix<const T>{y + i * B, B, 1}, x_rows, width,
-                 a.grad_whitener + i * width, width, true);
+        multiply(rows, columns, a.count, Matrix<const T>{y + i * B, B, 1}, x_rows, width, a.grad_whitener + i * width,
+                 width, true);
     }
 }
 
@@ -108,7 +108,6 @@ void backward(const GaussianBackward<T>& a) {
 
 }  // namespace
 
-const GaussianTable NORMSCAN_TABLE(gaussian) = {{forward<float>, backward<float>},
-                                                {forward<double>, backward<double>}};
+const GaussianTable NORMSCAN_TABLE(gaussian) = {{forward<float>, backward<float>}, {forward<double>, backward<double>}};
 
 }  // namespace normscan::kernels

@@ -139,14 +139,12 @@ void pointwise_backward(const PointwiseBackward<T>& f) {
 template <class T>
 double magnitude(const MagnitudeSum<T>& f) {
     const Block<T> b = block_of(f.b, f.first, f.count, f.channels, f.scratch);
-    double total = 0.0;
+    T sum[P] = {};
     for (std::int64_t c = 0; c < f.channels; ++c) {
         const T* const row = b[c];
-        T sum = T(0);
-        for (std::int64_t p = 0; p < f.count; ++p) sum += absolute(row[p]);
-        total += static_cast<double>(sum);
+        for (std::int64_t p = 0; p < f.count; ++p) sum[p] += absolute(row[p]);
     }
-    return total;
+    return sum_in_lanes<double>(f.count, [&](std::int64_t p) { return static_cast<double>(sum[p]); });
 }
 
 }  // namespace

@@ -15,8 +15,7 @@ void resample(const ResampleRows<T>& a) {
         T* const to = a.out.data + y * a.out.row;
         for (std::int64_t x = 0; x < a.out.width; ++x) {
             const T s = a.columns.share[x];
-            to[x * a.out.column] =
-                (T(1) - s) * a.scratch[a.columns.low[x]] + s * a.scratch[a.columns.high[x]];
+            to[x * a.out.column] = (T(1) - s) * a.scratch[a.columns.low[x]] + s * a.scratch[a.columns.high[x]];
         }
     }
 }

@@ -1,5 +1,6 @@
-// Structural similarity (Wang et al. 2004), Gaussian window, weighted (biased) variances, data range 1. The window is cut
-// at the border and its weights sum to one again. Part of kernels/distance.cpp; everything is in an anonymous namespace.
+// Structural similarity (Wang et al. 2004), Gaussian window, weighted (biased) variances, data range 1. The window is
+// cut at the border and its weights sum to one again. Part of kernels/distance.cpp; everything is in an anonymous
+// namespace.
 #pragma once
 
 #include "ops/kernels/distance.hpp"
@@ -134,10 +135,10 @@ void moment_gradients(const SsimBackward<T>& f, std::int64_t y, const T* m, cons
         const Vec<T> scale = load(g + x) * (f.factor * f.window.row_share[y]) * load(f.window.column_share + x);
         const Vec<T> inverse = T(1) / (s.light_norm * s.contrast_norm);
         const Vec<T> value = s.light * s.contrast * inverse;
-        const Vec<T> by_square = -value / s.contrast_norm;      // of aa, and of bb
-        const Vec<T> by_product = 2 * s.light * inverse;        // of ab
-        const Vec<T> by_light = 2 * s.contrast * inverse;       // of the product of the means
-        const Vec<T> by_norm = -2 * value / s.light_norm;       // of the means' squares, halved
+        const Vec<T> by_square = -value / s.contrast_norm;  // of aa, and of bb
+        const Vec<T> by_product = 2 * s.light * inverse;    // of ab
+        const Vec<T> by_light = 2 * s.contrast * inverse;   // of the product of the means
+        const Vec<T> by_norm = -2 * value / s.light_norm;   // of the means' squares, halved
         const Vec<T> a = s.mean_a + ssim_shift<T>, b = s.mean_b + ssim_shift<T>;
         const Vec<T> by_a = by_light * b + by_norm * a - 2 * s.mean_a * by_square - s.mean_b * by_product;
         const Vec<T> by_b = by_light * a + by_norm * b - 2 * s.mean_b * by_square - s.mean_a * by_product;

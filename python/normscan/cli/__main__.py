@@ -26,7 +26,7 @@ for verb in (train, score, evaluate, export, verify, inspect, doctor, demo):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 
 
-_UsageError = typer.BadParameter.__bases__[0]
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """Typer's own class for a wrong command line; it has no public name."""
 
 
@@ -34,11 +34,12 @@ def main() -> None:
     """Run, and end with the documented exit code."""
     as_json = "--json" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="normscan")
     except Error as error:
         code = _tell(str(error), error.exit_code, as_json)
     except _UsageError as error:
-        code = _tell(f"{error.format_message()} (see normscan --help)", 2, as_json)
+        message = error.format_message()  # type: ignore[attr-defined]
+        code = _tell(f"{message} (see normscan --help)", 2, as_json)
     except (KeyboardInterrupt, typer.Abort):
         code = _tell("interrupted", 130, as_json)
     except BrokenPipeError:  # the reader of our stdout went away, as `| head` does

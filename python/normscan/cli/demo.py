@@ -41,7 +41,7 @@ def command(
             say(explain(comparison))
         say("5/5 scoring the test pictures from the bundle")
         found = evaluate(bundle.folder, folder / "data", folder / "evaluation", baselines=True)
-        for name in ("index.html", "metrics.json", "scores.csv"):
+        for name in ("index.html", "metrics.json", "overview.png", "scores.csv"):
             (folder / "evaluation" / name).rename(folder / name)
         (folder / "evaluation").rmdir()
     emit(found, describe(found, output), as_json=as_json)

@@ -35,11 +35,10 @@ def command(as_json: Json = False) -> None:
 def _look() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
     from importlib.util import find_spec
-    from pkgutil import iter_modules
 
-    import normscan.families
     from normscan import __version__, _native
     from normscan.deploy.engines import available_engines
+    from normscan.families import names
 
     def number(name: str) -> str | None:
         try:
@@ -59,7 +58,7 @@ def _look() -> dict[str, Any]:
         "build": build,
         "devices": ["cpu"],
         "engines": available_engines(),
-        "families": [module.name for module in iter_modules(normscan.families.__path__) if module.ispkg],
+        "families": names(),
         "packages": {name: number(name) for name in PACKAGES},
         "missing": [(name, *why) for name, why in EXTRAS.items() if find_spec(name) is None],
     }

@@ -82,7 +82,7 @@ def _rows(
             yield {"file": name, "score": None, "decision": None, "threshold": None, "error": str(result)}
             continue
         if map_folder is not None:
-            write_overlay(map_folder / f"{name}.png", path, result.map)
+            write_overlay(map_folder / f"{name}.png", path, result.map, session.map_scale)
         decision = None if result.decision is None else ("anomalous" if result.decision else "normal")
         yield {
             "file": name,

@@ -124,11 +124,12 @@ def _opened(path: PathLike) -> Iterator[BinaryIO]:
         raise ImageError(f"{path}: no such file; it was moved or deleted, or the name is misspelt") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be opened ({error}); expected a readable image file") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "no regular file"
+        raise ImageError(f"{path}: found {kind}; expected an image file, name one")
     with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "no regular file"
-            raise ImageError(f"{path}: found {kind}; expected an image file, name one")
         yield file
 
 

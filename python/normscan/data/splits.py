@@ -77,7 +77,7 @@ def split(
     image that training may see. Raises InputError where there are too few groups for one in each part.
     """
     shares = {"validation": validation, "calibration": calibration}
-    if min(shares.values()) < 0 or sum(shares.values()) >= 1:
+    if not (min(shares.values()) >= 0 and sum(shares.values()) < 1):  # NaN fails too
         raise ArgumentError(f"split: found shares {shares}; expected each at least 0 and their sum below 1")
     given = {record.split for record in records}
     shares = {part: share for part, share in shares.items() if share > 0 and part not in given}

@@ -3,13 +3,12 @@
 Nothing here is clinical data. Skin runs from very light to very dark, with mottling, skin lines, hairs, freckles, gel
 bubbles, uneven light and vignetting, all of which are normal. A lesion is several things at once that healthy skin
 never shows: blue-grey, brown and reddish colours side by side within one irregular, soft-edged area, and dots or
-streaks in it. It is darkened relative to the skin around it, so that the brightness of the whole picture tells little.
+streaks in it. Its brightness follows the skin around it, so that the brightness of the whole picture tells little.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,7 @@ def dermoscopy(
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """One picture -> (pixels uint8 [size,size,3] RGB, mask bool [size,size] of the lesion, empty for healthy skin).
 
-    A lesion covers 2 to 15 % of the picture, mostly 2 to 6 %.
+    A lesion covers 3 to 15 % of the picture, mostly 3 to 6 %.
     """
     if size < _MIN_SIDE:
         raise ArgumentError(f"dermoscopy: found size {size}; expected at least {_MIN_SIDE} pixels")
@@ -46,8 +45,8 @@ def dermoscopy(
     picture = _with_hairs(picture, rng)
     picture = _with_bubbles(picture, rng)
     picture *= _light(rng, size)[:, :, None]
-    picture += rng.normal(0.0, 0.006, picture.shape)  # the camera's
-    return np.rint(np.clip(picture, 0.0, 1.0) * 255).astype(np.uint8), mask
+    noisy = picture + rng.normal(0.0, 0.006, picture.shape)  # the camera's
+    return np.rint(np.clip(noisy, 0.0, 1.0) * 255).astype(np.uint8), mask
 
 
 def write_demo(
@@ -76,7 +75,7 @@ def write_demo(
 def _skin(rng: np.random.Generator, size: int) -> Field:
     """Skin [size,size,3]: a tone that wanders a little along the scale of tones, redness, and skin lines."""
     tone = (
-        rng.uniform(0.3, len(_TONES) - 1.3) + 0.22 * noise(rng, (size, size), 4) + 0.06 * noise(rng, (size, size), 12)
+        rng.uniform(0.7, len(_TONES) - 1.7) + 0.22 * noise(rng, (size, size), 4) + 0.06 * noise(rng, (size, size), 12)
     )
     tone = np.clip(tone, 0, len(_TONES) - 1)
     steps = np.arange(len(_TONES), dtype=np.float32)
@@ -98,7 +97,7 @@ def _skin_lines(rng: np.random.Generator, size: int) -> Field:
         grain = rng.standard_normal((side * 2 // 5, side // 12)).astype(np.float32)
         long = cv2.resize(grain, (side, side), interpolation=cv2.INTER_LINEAR)
         turn = cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1.0)
-        turn[:, 2] -= side / 2 - size / 2
+        turn[:, 2] -= np.float64(side / 2 - size / 2)  # the middle of the larger field
         lines += cv2.warpAffine(long, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return lines
 
@@ -106,7 +105,7 @@ def _skin_lines(rng: np.random.Generator, size: int) -> Field:
 def _with_lesion(skin: Field, rng: np.random.Generator) -> tuple[Field, NDArray[np.bool_]]:
     size = skin.shape[0]
     shape = (size, size)
-    place = ellipse(rng, shape, area=(0.04, 0.15) if rng.random() < 0.35 else (0.025, 0.06))
+    place = ellipse(rng, shape, area=(0.05, 0.15) if rng.random() < 0.3 else (0.03, 0.06))
     radius = np.hypot(place.along, place.across)
     ragged = 0.28 * noise(rng, shape, 9) * np.exp(-np.square(radius) / 4)
     opacity = outline((ragged - radius).astype(np.float32), place.area, 0.3)
@@ -116,22 +115,22 @@ def _with_lesion(skin: Field, rng: np.random.Generator) -> tuple[Field, NDArray[
     colour = share.astype(np.float32) @ _PIGMENTS
     # The local skin's brightness; darker skin is darkened less, or there would be nothing left to see.
     local = float(skin[opacity > 0].mean())
-    level = local * np.interp(local, (0.25, 0.8), (1.35, 1.0)) * rng.uniform(0.85, 1.1)
+    level = local * np.interp(local, (0.25, 0.8), (1.6, 1.0)) * rng.uniform(0.85, 1.1)
     pattern = 1 + 0.14 * noise(rng, shape, 24) - _pattern(place, rng, size)
     lesion = colour * (level * pattern)[:, :, None]
     blend = opacity[:, :, None] * np.float32(rng.uniform(0.8, 0.95))
     return (skin + blend * (lesion - skin)).astype(np.float32), opacity > 0
 
 
-def _pattern(place: Ellipse, rng: np.random.Generator, size: int) -> Any:
+def _pattern(place: Ellipse, rng: np.random.Generator, size: int) -> Field:
     """Darkening [size,size] within a lesion: radial streaks at its rim, or dots."""
     radius = np.hypot(place.along, place.across)
     if rng.random() < 0.5:
         angle = np.arctan2(place.across, place.along)
         rays = np.cos(rng.integers(9, 15) * angle + 1.5 * noise(rng, (size, size), 8))
-        return 0.5 * np.clip(rays, 0, 1) * np.clip(2 * radius - 0.6, 0, 1)
+        return np.asarray(0.5 * np.clip(rays, 0, 1) * np.clip(2 * radius - 0.6, 0, 1), dtype=np.float32)
     dots = noise(rng, (size, size), size / 3.5)
-    return 0.55 * np.clip(2.5 * (dots - 0.6), 0, 1)
+    return np.asarray(0.55 * np.clip(2.5 * (dots - 0.6), 0, 1), dtype=np.float32)
 
 
 def _with_freckles(picture: Field, rng: np.random.Generator) -> Field:
@@ -143,7 +142,8 @@ def _with_freckles(picture: Field, rng: np.random.Generator) -> Field:
         width = size / 96 * rng.uniform(0.8, 1.7)
         distance = (np.square(y - centre_y) + np.square(x - centre_x)) / (2 * width**2)
         shade += np.float32(rng.uniform(0.12, 0.3)) * np.exp(-distance)
-    return picture * (1 - np.minimum(shade, 0.35)[:, :, None] * np.array((0.7, 1.0, 1.1), dtype=np.float32))
+    brown = 1 - np.minimum(shade, 0.35)[:, :, None] * np.array((0.7, 1.0, 1.1), dtype=np.float32)
+    return np.asarray(picture * brown, dtype=np.float32)
 
 
 def _with_hairs(picture: Field, rng: np.random.Generator) -> Field:
@@ -186,7 +186,7 @@ def _light(rng: np.random.Generator, size: int) -> Field:
     """Brightness factors: vignetting and a slight gradient."""
     along = np.linspace(-1, 1, size, dtype=np.float32)
     y, x = along[:, None], along[None, :]
-    slope, angle = rng.uniform(0, 0.08), rng.uniform(0, 2 * np.pi)
-    vignette = rng.uniform(0, 0.2) * (np.square(x) + np.square(y)) * rng.uniform(0.3, 1.0)
+    slope, angle = rng.uniform(0, 0.12), rng.uniform(0, 2 * np.pi)
+    vignette = rng.uniform(0, 0.2) * (np.square(x) + np.square(y))
     gradient = slope * (np.cos(angle) * x + np.sin(angle) * y)
-    return ((1 - vignette) * (1 + gradient)).astype(np.float32)
+    return np.asarray((1 - vignette) * (1 + gradient), dtype=np.float32)

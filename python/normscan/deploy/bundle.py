@@ -112,7 +112,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(
             f"{path} has been altered: sha256 is {manifest.get('sha256')!r}, its content gives {expected}"
         )
-    for field, kind in (("files", dict), ("spec", dict), ("outputs", list), ("spread", float)):
+    for field, kind in (("files", dict), ("spec", dict), ("outputs", list), ("spread", float), ("map_scale", list)):
         if not isinstance(manifest.get(field), kind):
             raise BundleError(f"{path}: {field} is {manifest.get(field)!r}, expected a {kind.__name__}")
     return manifest

@@ -94,6 +94,7 @@ def _fields(run: Run, golden: dict[str, np.ndarray]) -> dict[str, Any]:
         "spec": run.spec.to_dict(),
         "outputs": [name.removeprefix("output.") for name in golden if name.startswith("output.")],
         "spread": float(trained["spread"]),
+        "map_scale": trained["map_scale"],
         "config": run.config.model_dump(mode="json"),
         "training": {
             key: trained[key] for key in ("preset", "seed", "validation", "versions", "machine", "supervision")

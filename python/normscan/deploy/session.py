@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from normscan.data.read import read_image
 from normscan.deploy.bundle import Bundle, is_bundle
 from normscan.deploy.engines import Engine, open_engine
 from normscan.errors import ImageError, InputError, UsageError
-from normscan.files import read_json
 from normscan.scoring.scorer import Scorer, prepare
 
 Image = str | Path | np.ndarray
@@ -42,8 +41,12 @@ class Result:
 class Session:
     """Scores pictures; the same name and meaning in Python, C and C++."""
 
-    def __init__(self, engine: Engine, scorer: Scorer, spread: float) -> None:
-        self.engine, self.scorer, self.spread = engine, scorer, spread
+    def __init__(self, engine: Engine, scorer: Scorer, manifest: Mapping[str, Any]) -> None:
+        self.engine, self.scorer = engine, scorer
+        self.spread: float = manifest["spread"]
+        """Standard deviation of the calibration scores: the unit that tolerances are stated in."""
+        self.map_scale: tuple[float, float] = tuple(manifest["map_scale"])
+        """Where the colours of a map begin and end: set on calibration normals."""
 
     @classmethod
     def open(cls, path: str | Path, *, engine: str | None = None, device: str = "auto", threads: int = 0) -> Self:
@@ -59,7 +62,7 @@ class Session:
                 raise UsageError("the torch engine opens a run folder, not a bundle")
             bundle = Bundle.open(folder)
             chosen = open_engine(engine or "onnxruntime", folder, device=device, threads=threads)
-            return cls(chosen, bundle.scorer(), bundle.manifest["spread"])
+            return cls(chosen, bundle.scorer(), bundle.manifest)
         if not folder.is_dir():
             raise InputError(f"{folder} does not exist, expected a bundle or a run folder")
         if engine not in (None, "torch"):
@@ -69,10 +72,11 @@ class Session:
         chosen = open_engine("torch", folder, device=device, threads=threads)
         from normscan.train.run import Run
 
-        return cls(chosen, Run.open(folder).scorer(), read_json(folder / "manifest.json")["spread"])
+        run = Run.open(folder)
+        return cls(chosen, run.scorer(), run.manifest)
 
     @overload
-    def score(self, image: Image) -> Result: ...
+    def score(self, image: Image) -> Result: ...  # type: ignore[overload-overlap]  # a str is a sequence of str
     @overload
     def score(self, image: Sequence[Image]) -> list[Result]: ...
     def score(self, image: Image | Sequence[Image]) -> Result | list[Result]:

@@ -10,15 +10,20 @@ from pkgutil import iter_modules
 from normscan.errors import UsageError
 from normscan.families.config import Config
 from normscan.families.family import Batch, Family, Step
+from normscan.packages import callable_package
 
-__all__ = ["Batch", "Config", "Family", "Step", "families", "family"]
+__all__ = ["Batch", "Config", "Family", "Step", "families", "family", "names"]
+
+
+def names() -> list[str]:
+    """Every family's name; imports none of them."""
+    return sorted(module.name for module in iter_modules(__path__) if module.ispkg)
 
 
 @cache
 def families() -> dict[str, Family]:
-    """Every family by name, discovered from the sub-folders."""
-    names = sorted(module.name for module in iter_modules(__path__) if module.ispkg)
-    return {name: import_module(f"{__name__}.{name}").FAMILY for name in names}
+    """Every family by name, discovered from the sub-folders; loads torch."""
+    return {name: import_module(f"{__name__}.{name}").FAMILY for name in names()}
 
 
 def family(name: str) -> Family:
@@ -29,3 +34,6 @@ def family(name: str) -> Family:
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
         raise UsageError(f"family {name!r} does not exist; {hint}")
     return known[name]
+
+
+callable_package(__name__, families)

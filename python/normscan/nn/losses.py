@@ -15,7 +15,8 @@ def reconstruction_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
     """MAE + 1 - SSIM, both [N,C,H,W] in 0..1  ->  scalar (OCAD's reconstruction loss)."""
     absolute = ops.distance_map(reconstruction, image, metric="l1")
     structural = ops.distance_map(reconstruction, image, metric="ssim")
-    return absolute.mean() + structural.mean()
+    loss: Tensor = absolute.mean() + structural.mean()
+    return loss
 
 
 class GaussianDescriptor(nn.Module):
@@ -39,5 +40,5 @@ class GaussianDescriptor(nn.Module):
         """z [N,C,H,W] -> scalar, in nats per position and channel."""
         scale = self.scale
         squared = ops.gaussian(z, self.mean, 1.0 / scale)
-        log_likelihood = -0.5 * squared.mean() / z.shape[1] - scale.log().mean() - 0.5 * math.log(2.0 * math.pi)
-        return -log_likelihood
+        loss: Tensor = 0.5 * squared.mean() / z.shape[1] + scale.log().mean() + 0.5 * math.log(2.0 * math.pi)
+        return loss

@@ -21,7 +21,9 @@ def attention(q: Any, k: Any, v: Any, *, scale: float | None = None) -> Any:
     """
     factor = float(q.shape[-1]) ** -0.5 if scale is None else float(scale)
     if border.is_torch(q, k, v):
-        return border.autograd("attention").attention(q, k, v, factor)
+        from normscan.ops.autograd.attention import attention as torch_attention  # loads torch
+
+        return torch_attention(q, k, v, factor)
     q, k, v = border.floating("q", q), border.floating("k", k), border.floating("v", v)
     out = np.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
     _native.attention(q, k, v, out, np.empty(q.shape[:-1], q.dtype), scale=factor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,6 @@ def is_torch(*arrays: Any) -> bool:
         found = ", ".join(type(a).__name__ for a in arrays)
         raise ArgumentError(f"expected numpy arrays or torch tensors, all of one kind, found: {found}")
     return True
-
-
-def autograd(op: str) -> Any:
-    """The module with the torch custom op `op`; imports torch on first use."""
-    return import_module(f"normscan.ops.autograd.{op}")
 
 
 def floating(name: str, array: np.ndarray) -> np.ndarray:

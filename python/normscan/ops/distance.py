@@ -24,7 +24,9 @@ def distance_map(a: Any, b: Any, *, metric: str, window: int = 11) -> Any:
     torch tensors are differentiable in a and b; double backward raises. A strided tensor is copied.
     """
     if border.is_torch(a, b):
-        return border.autograd("distance").distance_map(a, b, metric, window)
+        from normscan.ops.autograd.distance import distance_map as torch_distance_map  # loads torch
+
+        return torch_distance_map(a, b, metric, window)
     a = border.floating("a", a)
     out = np.empty(a.shape[:1] + a.shape[2:], a.dtype)
     _native.distance(a, border.floating("b", b), out, metric=metric, window=window)

@@ -21,7 +21,9 @@ def gaussian(z: Any, mean: Any, whitener: Any) -> Any:
     torch tensors are differentiable in all three arguments; double backward raises. A strided tensor is copied.
     """
     if border.is_torch(z, mean, whitener):
-        return border.autograd("gaussian").gaussian(z, mean, whitener)
+        from normscan.ops.autograd.gaussian import gaussian as torch_gaussian  # loads torch
+
+        return torch_gaussian(z, mean, whitener)
     z = border.floating("z", z)
     out = np.empty(z.shape[:1] + z.shape[2:], z.dtype)
     _native.gaussian(z, border.floating("mean", mean), border.floating("whitener", whitener), out)

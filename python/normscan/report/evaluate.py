@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,19 @@ from normscan.data.layouts import read_layout
 from normscan.data.read import read_image, read_mask
 from normscan.data.sample import Record
 from normscan.data.splits import check_disjoint
-from normscan.deploy.session import Result, Session, load
+from normscan.deploy.session import Session, load
 from normscan.errors import InputError
 from normscan.files import temporary_folder, write_bytes, write_json
 from normscan.progress import say, track
-from normscan.report.page import Row, write_page
+from normscan.report.overview import chosen, write_overview
+from normscan.report.page import Row, pictured, write_page
+from normscan.report.pictures import eight_bit
 from normscan.scoring import baselines as floor
 from normscan.scoring import metrics
 from normscan.scoring.calibrate import Calibration
 
-GALLERY = 48
-"""Pictures on the page."""
+FILES = {"metrics.json", "scores.csv", "overview.png", "index.html"}
+"""What an evaluation leaves."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def evaluate(
     threads: int = 0,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Score the labelled test pictures of `data`; write metrics.json, scores.csv and index.html to `output`.
+    """Score the labelled test pictures of `data`; write numbers, table, overview and page to `output`.
 
     Returns the metrics. Raises `InputError` where there are no labelled test pictures or one of them is unreadable:
     a figure over the readable half would flatter.
@@ -70,12 +72,15 @@ def evaluate(
     with temporary_folder(output, force=force or _is_evaluation(output)) as folder:
         write_json(folder / "metrics.json", found)
         write_bytes(folder / "scores.csv", _table(scored).encode())
+        rows = _rows(session, scored)
+        write_overview(folder / "overview.png", [rows[i] for i in chosen(rows)], session.map_scale)
         write_page(
             folder,
             title=f"{session.scorer.spec.family}: {data.resolve().name}",
             metrics=found,
             calibration=_calibration(session.scorer.spec.calibration),
-            rows=_rows(session, scored),
+            rows=rows,
+            map_scale=session.map_scale,
             provenance={"model": model.name, **session.engine.fingerprint(), "test pictures": len(test)},
         )
     return found
@@ -83,9 +88,7 @@ def evaluate(
 
 def _is_evaluation(folder: Path) -> bool:
     """An earlier evaluation may be replaced: it can be made again from the model and the data."""
-    return (
-        {p.name for p in folder.iterdir()} <= {"metrics.json", "scores.csv", "index.html"} if folder.is_dir() else False
-    )
+    return folder.is_dir() and {p.name for p in folder.iterdir()} <= FILES
 
 
 def _score(session: Session, test: Sequence[Record], root: Path, batch_size: int) -> list[Scored]:
@@ -110,7 +113,7 @@ def _metrics(session: Session, scored: Sequence[Scored]) -> dict[str, Any]:
     calibration = session.scorer.spec.calibration
     groups = [s.record.group for s in scored]
     known = all(group is not None for group in groups)
-    measured = [s for s in scored if s.mask is not None]
+    masked = any(s.mask is not None for s in scored)
     labels, scores = [s.record.label for s in scored], [s.score for s in scored]
     found = metrics.summary(
         labels,
@@ -119,8 +122,8 @@ def _metrics(session: Session, scored: Sequence[Scored]) -> dict[str, Any]:
         threshold=None if calibration is None else calibration.threshold,
         target_specificity=None if calibration is None else calibration.target_specificity,
         n_calibration=None if calibration is None else calibration.n,
-        maps=[s.map for s in measured] or None,
-        masks=[s.mask for s in measured] or None,
+        maps=[s.map for s in scored] if masked else None,
+        masks=[s.mask for s in scored] if masked else None,
     )
     if session.scorer.spec.group is not None and known:
         found["group_auroc"] = _group_auroc(session, scored)
@@ -154,35 +157,13 @@ def _baselines(records: Sequence[Record], test: Sequence[Record]) -> dict[str, f
 
 
 def _rows(session: Session, scored: Sequence[Scored]) -> list[Row]:
-    """Every picture for the plots; pixels and maps for those that the gallery shows."""
-    shown = {s.name for s in _gallery(scored)}
-    rows = []
-    for s in scored:
-        image = result = None
-        if s.name in shown:
-            image = _eight_bit(read_image(s.record.path))
-            result = session.score(s.record.path)
-        seen = result.map if isinstance(result, Result) else None
-        rows.append(Row(s.name, s.record.label, s.score, s.decision, image, seen, s.mask if s.name in shown else None))
+    """Every picture for the plots; pixels and maps for those that the gallery shows, read and scored once more."""
+    rows = [Row(s.name, s.record.label, s.score, s.decision) for s in scored]
+    for i in {*pictured(rows), *chosen(rows)}:
+        s = scored[i]
+        result = session.score(s.record.path)
+        rows[i] = replace(rows[i], image=eight_bit(read_image(s.record.path)), map=result.map, mask=s.mask)
     return rows
-
-
-def _gallery(scored: Sequence[Scored]) -> list[Scored]:
-    """The most wrong first: normals by falling, abnormals by rising score; then the highest scores."""
-    normal = sorted((s for s in scored if s.record.label == 0), key=lambda s: -s.score)
-    abnormal = sorted((s for s in scored if s.record.label == 1), key=lambda s: s.score)
-    part = GALLERY // 4
-    chosen = {s.name: s for s in [*normal[:part], *abnormal[:part], *abnormal[::-1][: GALLERY - 2 * part]]}
-    return list(chosen.values())
-
-
-def _eight_bit(pixels: np.ndarray) -> np.ndarray:
-    """Any decoded picture as uint8 [H,W,3], for showing only."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    elif pixels.dtype != np.uint8:
-        pixels = np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
 def _table(scored: Sequence[Scored]) -> str:

@@ -177,16 +177,17 @@ def _legend(entries: Sequence[tuple[str, str]], x: float, y: float) -> str:
 
 
 def _thinned(x: Array, y: Array) -> list[tuple[float, float]]:
-    """Corner points of a curve without those on a straight line, and at most one for each 0.1 of a pixel."""
-    points: list[tuple[float, float]] = []
-    for a, b in zip(np.round(x, 1).tolist(), np.round(y, 1).tolist(), strict=True):
-        while len(points) > 1 and (points[-1][0] - points[-2][0]) * (b - points[-2][1]) == (
-            points[-1][1] - points[-2][1]
-        ) * (a - points[-2][0]):
-            points.pop()
-        if not points or points[-1] != (a, b):
+    """Points of a rising curve in tenths of a pixel, without those inside a straight run or within half a pixel."""
+    points: list[tuple[int, int]] = []
+    tenths = np.rint(10 * np.stack([x, y], axis=1)).astype(int).tolist()
+    for a, b in tenths:
+        if len(points) > 1 and (points[-2][0] == points[-1][0] == a or points[-2][1] == points[-1][1] == b):
+            points[-1] = (a, b)
+        elif not points or max(abs(a - points[-1][0]), abs(b - points[-1][1])) >= 5:
             points.append((a, b))
-    return points
+    if points[-1] != tuple(tenths[-1]):
+        points.append(tuple(tenths[-1]))
+    return [(a / 10, b / 10) for a, b in points]
 
 
 def _span(scores: Array, threshold: float | None) -> tuple[float, float]:
@@ -198,9 +199,9 @@ def _span(scores: Array, threshold: float | None) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten) from low to high."""
+    """Round numbers (1, 2, 2.5 or 5 times a power of ten) from low to high."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
     first, last = math.ceil(low / step), math.floor(high / step)
     return [round(i * step, 12 - math.floor(math.log10(step))) for i in range(first, last + 1)]

@@ -26,9 +26,12 @@ class Scores:
 
 
 def prepare(pixels: np.ndarray, size: Input) -> np.ndarray:
-    """Decoded pixels [H,W] or [H,W,3], uint8, uint16 or float32  ->  the network's input x [C,h,w] float32."""
+    """Decoded pixels [H,W] or [H,W,3], uint8, uint16 or float32  ->  the network's input x [C,h,w] float32.
+
+    Pixels with other strides are copied first: the native border takes contiguous rows only.
+    """
     x = np.empty((size.channels, size.height, size.width), np.float32)
-    _native.prepare(pixels, x, resize=size.resize, mean=list(size.mean), std=list(size.std))
+    _native.prepare(np.ascontiguousarray(pixels), x, resize=size.resize, mean=list(size.mean), std=list(size.std))
     return x
 
 

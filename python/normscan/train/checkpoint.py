@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from normscan.errors import BundleError
+from normscan.errors import BundleError, InputError
 from normscan.files import read_json, temporary_folder, write_bytes, write_json
 
 _NAME = re.compile(r"step-(\d{8})")
@@ -50,7 +51,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         tensors = load_file(folder / "tensors.safetensors")
         state: dict[str, Any] = _put_back(read_json(folder / "state.json"), tensors)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, InputError, KeyError) as error:
         raise BundleError(
             f"checkpoint {folder} cannot be read ({error}); remove it to resume from an older one"
         ) from error

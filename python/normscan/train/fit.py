@@ -14,7 +14,7 @@ from torch import nn
 
 from normscan.errors import InputError
 from normscan.scoring.metrics import auroc
-from normscan.scoring.scorer import Scorer, Scores
+from normscan.scoring.scorer import Scorer
 from normscan.scoring.spec import ScoringSpec
 from normscan.scoring.statistics import GaussianFit
 from normscan.train.loader import Make, Pictures, batches, plain, planted
@@ -52,13 +52,33 @@ def _whitener(fit: GaussianFit, form: str | None) -> np.ndarray:
     return fit.diagonal() if form == "diagonal" else fit.isotropic()
 
 
-def score_all(network: nn.Module, scorer: Scorer, x_batches: Iterable[np.ndarray]) -> Scores:
-    """Score every batch; maps are dropped, so that memory does not grow with the pictures."""
+@dataclass(frozen=True)
+class Summary:
+    """Scores of many pictures; of their maps only the range, so that memory does not grow with the pixels."""
+
+    terms: np.ndarray
+    """[N,T]"""
+    scores: np.ndarray
+    """[N]"""
+    map_median: np.ndarray
+    """[N]"""
+    map_max: np.ndarray
+    """[N]"""
+
+    @property
+    def map_scale(self) -> tuple[float, float]:
+        """Where colours begin and end: the usual value of a normal map, and what 95 % of normals never reach."""
+        return float(np.median(self.map_median)), float(np.quantile(self.map_max, 0.95))
+
+
+def score_all(network: nn.Module, scorer: Scorer, x_batches: Iterable[np.ndarray]) -> Summary:
+    """Score every batch."""
     parts = [scorer.score(outputs(network, x)) for x in x_batches]
-    return Scores(
-        np.empty((0, 0, 0), np.float32),
-        np.concatenate([part.terms for part in parts]),
-        np.concatenate([part.scores for part in parts]),
+    return Summary(
+        terms=np.concatenate([part.terms for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        map_median=np.concatenate([np.median(part.maps, axis=(1, 2)) for part in parts]),
+        map_max=np.concatenate([part.maps.max(axis=(1, 2)) for part in parts]),
     )
 
 

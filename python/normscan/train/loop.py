@@ -100,7 +100,7 @@ class Loop:
                 if asked:
                     save_checkpoint(folder / "checkpoints", progress.count, self.state_dict())
                     raise KeyboardInterrupt
-        row = {"stage": progress.stage, "epoch": progress.epoch + 1, "steps": progress.count}
+        row: dict[str, float] = {"stage": progress.stage, "epoch": progress.epoch + 1, "steps": progress.count}
         if losses:
             row |= {name: float(np.mean([figures[name] for figures in losses])) for name in losses[0]}
             row["images_per_second"] = seen / (time.monotonic() - started)

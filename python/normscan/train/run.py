@@ -102,7 +102,7 @@ def train(
     data: str | Path,
     output: str | Path,
     *,
-    preset: str = "paper",
+    preset: str = "small",
     overrides: Mapping[str, Any] | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -123,7 +123,7 @@ def train(
         return Run.open(folder)
 
     torch.manual_seed(config.seed)
-    network = card.network(config).to(place, memory_format=torch.channels_last)
+    network = card.network(config).to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     spec = card.spec(config)
     pictures = {name: Pictures(records) for name, records in parts.items()}
     validator = Validator(
@@ -243,7 +243,8 @@ def _finish(
     found = validator(network)
     make = plain(calibration, found.scorer.spec.input)
     x_batches = (x for x, _ in batches(make, range(len(calibration)), config.batch_size))
-    scores = score_all(network, found.scorer, x_batches).scores
+    normals = score_all(network, found.scorer, x_batches)
+    scores = normals.scores
     threshold = calibrate(scores, config.target_specificity)
     if threshold is None:
         say(
@@ -257,7 +258,7 @@ def _finish(
         "separation": found.separation,
         "spread": spread,
         "scores": found.scores.tolist(),
-        "calibration_scores": scores.tolist(),
+        "map_scale": normals.map_scale,
     }
     return scorer, figures
 
@@ -306,6 +307,7 @@ def _manifest(
         },
         "validation": {k: validation[k] for k in ("planted_auroc", "separation")},
         "spread": validation["spread"],
+        "map_scale": validation["map_scale"],
         "calibration": None if calibration is None else vars(calibration),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from normscan.errors import ConfigError
 from normscan.families.config import Config
+from normscan.scoring.spec import Pool
 
 
 class OcadConfig(Config):
@@ -36,6 +37,9 @@ class OcadConfig(Config):
     ssim_weight: float = Field(0.42, ge=0, description="ours: IGD's 0.85 share of the reconstruction half")
     l1_weight: float = Field(0.08, ge=0, description="ours: the other 0.15")
     latent_weight: float = Field(0.5, ge=0, description="IGD: half of the score")
+    ssim_pool: Pool = Field("mean", description="how a term's map becomes its number; METHODS: mean over positions")
+    l1_pool: Pool = Field("mean", description="likewise")
+    latent_pool: Pool = Field("mean", description="likewise")
     group: str | None = Field(None, pattern="^(mean|max)$", description="how a patient's pictures become one score")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -50,6 +54,9 @@ class OcadConfig(Config):
             "latent_relu": False,
             "learning_rate": 1e-3,
             "gaussian_weight": 0.1,
+            "ssim_pool": {"topk": 0.1},
+            "l1_pool": {"topk": 0.1},
+            "latent_pool": {"topk": 0.1},
             "epochs": 60,
             "batch_size": 32,
             "validate_every": 5,

@@ -10,9 +10,17 @@ def ocad_spec(config: OcadConfig) -> ScoringSpec:
     """Weighted sum of SSIM and L1 distance of the reconstruction, and of the latent's Mahalanobis distance."""
     pair = ("reconstruction", "image")
     terms = (
-        Term("distance", pair, metric="ssim", window=11, weight=config.ssim_weight),
-        Term("distance", pair, metric="l1", weight=config.l1_weight),
-        Term("gaussian", ("latent",), stats="latent", form="full", per="position_shared", weight=config.latent_weight),
+        Term("distance", pair, metric="ssim", window=11, pool=config.ssim_pool, weight=config.ssim_weight),
+        Term("distance", pair, metric="l1", pool=config.l1_pool, weight=config.l1_weight),
+        Term(
+            "gaussian",
+            ("latent",),
+            stats="latent",
+            form="full",
+            per="position_shared",
+            pool=config.latent_pool,
+            weight=config.latent_weight,
+        ),
     )
     return ScoringSpec(
         family="ocad",

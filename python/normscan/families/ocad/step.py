@@ -67,7 +67,7 @@ class OcadStep:
         likelihood = config.gaussian_weight * (self.descriptor(z) + self.descriptor(z_noisy))
         loss = rebuilt + fooled + likelihood
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clip_grad_norm_(self._generated, config.gradient_clip)
         self.optimizer.step()
 

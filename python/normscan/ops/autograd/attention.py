@@ -15,7 +15,8 @@ from normscan.ops.autograd.native import ready
 def attention_forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Output [N,H,L,dv], and the log-sum-exp [N,H,L] of the scaled scores that the backward pass starts from."""
     out, lse = q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty(q.shape[:-1])
-    _native.attention(*ready(q=q, k=k, v=v), out, lse, scale=scale)
+    queries, keys, values = ready(q=q, k=k, v=v)
+    _native.attention(queries, keys, values, out, lse, scale=scale)
     return out, lse
 
 
@@ -59,4 +60,5 @@ attention_forward.register_autograd(_backward, setup_context=_setup)
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Softmax attention; see `normscan.ops.attention`."""
-    return attention_forward(q, k, v, scale)[0]
+    out: Tensor = attention_forward(q, k, v, scale)[0]
+    return out

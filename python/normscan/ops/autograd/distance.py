@@ -15,7 +15,8 @@ from normscan.ops.autograd.native import ready
 def distance_map(a: Tensor, b: Tensor, metric: str, window: int) -> Tensor:
     """Distance at every position; see `normscan.ops.distance_map`."""
     out = a.new_empty(a.shape[:1] + a.shape[2:])
-    _native.distance(*ready(a=a, b=b), out, metric=metric, window=window)
+    found, reference = ready(a=a, b=b)
+    _native.distance(found, reference, out, metric=metric, window=window)
     return out
 
 

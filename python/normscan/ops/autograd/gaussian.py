@@ -15,7 +15,8 @@ from normscan.ops.autograd.native import ready
 def gaussian(z: Tensor, mean: Tensor, whitener: Tensor) -> Tensor:
     """Squared Mahalanobis distance; see `normscan.ops.gaussian`."""
     out = z.new_empty(z.shape[:1] + z.shape[2:])
-    _native.gaussian(*ready(z=z, mean=mean, whitener=whitener), out)
+    latent, centre, factor = ready(z=z, mean=mean, whitener=whitener)
+    _native.gaussian(latent, centre, factor, out)
     return out
 
 
@@ -45,7 +46,8 @@ def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> N
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return gaussian_backward(grad, *ctx.saved_tensors)
+    grads: tuple[Tensor, Tensor, Tensor] = gaussian_backward(grad, *ctx.saved_tensors)
+    return grads
 
 
 gaussian.register_autograd(_backward, setup_context=_setup)

@@ -1,0 +1,92 @@
+// The scoring spec: how outputs of a network become a map and a score. Data, read from and written to JSON (schema 1).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "normscan/ops.hpp"
+
+namespace normscan {
+
+struct Pooling {
+    PoolMethod method = PoolMethod::mean;
+    double parameter = 0.0;  // topk: share; quantile: 0..1; area: threshold
+};
+
+struct InputSpec {
+    std::int64_t height = 0, width = 0, channels = 0;
+    Resize resize = Resize::stretch;
+    std::vector<double> mean, std;  // one entry a channel
+};
+
+enum class TermOp { distance, gaussian };
+inline constexpr std::array<std::string_view, 2> term_op_names = {"distance", "gaussian"};
+
+// What the whitener of a Gaussian term is: [1], [D] or [D,D].
+enum class Form { isotropic, diagonal, full };
+inline constexpr std::array<std::string_view, 3> form_names = {"isotropic", "diagonal", "full"};
+
+// vector: z [N,D], no map. position_shared: z [N,C,H,W], one Gaussian for all positions.
+enum class Per { vector, position_shared };
+inline constexpr std::array<std::string_view, 2> per_names = {"vector", "position_shared"};
+
+struct Term {
+    TermOp op = TermOp::distance;
+    std::vector<std::string> of;     // distance: what is judged, and its reference; gaussian: one name
+    Metric metric = Metric::l1;      // distance
+    int window = 11;                 // distance, ssim
+    std::string stats;               // gaussian: tensors "<stats>.mean", "<stats>.whitener"
+    Form form = Form::full;          // gaussian
+    Per per = Per::position_shared;  // gaussian
+    Pooling pool;
+    std::optional<double> scale;  // spread on validation normals; nothing counts as 1
+    double weight = 1.0;
+};
+
+enum class Fuse { sum, product };
+inline constexpr std::array<std::string_view, 2> fuse_names = {"sum", "product"};
+
+enum class PoolAt { term, image };
+inline constexpr std::array<std::string_view, 2> pool_at_names = {"term", "image"};
+
+struct MapSpec {
+    std::optional<std::pair<std::int64_t, std::int64_t>> size;  // height, width; nothing: the input's
+    double blur_sigma = 0.0;                                    // in pixels of the map
+};
+
+struct GroupSpec {
+    GroupMethod pool = GroupMethod::max;
+    double threshold = 0.0;
+};
+
+struct Calibration {
+    std::string rule;
+    double threshold = 0.0;  // anomalous where score > threshold
+    std::int64_t n = 0;      // normals that it was set on
+    double target_specificity = 0.0;
+    std::pair<double, double> interval;
+};
+
+struct ScoringSpec {
+    std::string family;
+    InputSpec input;
+    std::vector<Term> terms;
+    Fuse fuse = Fuse::sum;
+    PoolAt pool_at = PoolAt::term;
+    std::optional<Pooling> pool;  // where pool_at is image
+    MapSpec map;
+    std::optional<GroupSpec> group;
+    std::optional<Calibration> calibration;
+
+    // Throws Error::Kind::config: the path ("terms[1].metric"), what was found, what is allowed.
+    static ScoringSpec parse(std::string_view json);
+
+    // Canonical: every field, keys sorted, no spaces, numbers as short as they round-trip.
+    std::string json() const;
+};
+
+}  // namespace normscan

@@ -1,0 +1,126 @@
+"""The native core on the CPU. Semantics: csrc/include/normscan/ops.hpp, spec.hpp and scorer.hpp.
+
+A tensor is any object with ``__dlpack__`` on the CPU: a numpy array, a detached torch tensor. Floating tensors of a call
+share one dtype, float32 or float64, unless said. Any outer strides; inner stride 1 or channels_last. Outputs are
+arguments, written in place. Every wrong argument raises normscan.errors.ArgumentError. The GIL is released meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+class Tensor(Protocol):
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+    # numpy's and torch's signatures differ; both are called as __dlpack__(max_version=(1, 0))
+    @property
+    def __dlpack__(self) -> Any: ...
+
+_Resize = Literal["stretch", "fit", "crop"]
+_Metric = Literal["l1", "l2", "cosine", "relative_l1", "ssim"]
+_Pool = Literal["mean", "max", "topk", "quantile", "area"]
+_Group = Literal["mean", "max", "fraction"]
+
+def set_threads(n: int) -> None:
+    """Threads of the pool, the caller included: 1..1024."""
+
+def threads() -> int: ...
+def simd_level() -> str:
+    """The instruction set in use: "baseline", "avx2" or "avx512". NORMSCAN_CPU_ISA forces one; a wrong one raises."""
+
+def simd_levels() -> list[str]:
+    """Those that this processor can run."""
+
+def build_info() -> dict[str, str]:
+    """version, compiler, cuda ("no")."""
+
+def prepare(
+    image: Tensor, out: Tensor, *, resize: _Resize | str, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """image [H,W] or [H,W,C] (C 1 or 3) uint8, uint16 or float32 in 0..1 -> out [C',h,w] float32, (x - mean) / std."""
+
+def restore(map: Tensor, out: Tensor, *, resize: _Resize | str) -> None:
+    """The inverse geometry: map [h,w] float32 -> out [H,W] float32, the picture's own size."""
+
+def gaussian(z: Tensor, mean: Tensor, whitener: Tensor, out: Tensor) -> None:
+    """Squared Mahalanobis distance, in squared standard deviations (PaDiM, eq. 2).
+
+    z [N,D] or [N,C,H,W], mean [D], whitener [1], [D] or [D,D] (inverse Cholesky factor, lower) -> out [N] or [N,H,W]
+    """
+
+def gaussian_backward(
+    grad_out: Tensor,
+    z: Tensor,
+    mean: Tensor,
+    whitener: Tensor,
+    grad_z: Tensor,
+    grad_mean: Tensor,
+    grad_whitener: Tensor,
+) -> None: ...
+def distance(a: Tensor, b: Tensor, out: Tensor, *, metric: _Metric | str, window: int = 11) -> None:
+    """a, its reference b [N,C,H,W] -> out [N,H,W]. window (odd) is for ssim."""
+
+def distance_backward(
+    grad_out: Tensor,
+    a: Tensor,
+    b: Tensor,
+    grad_a: Tensor,
+    grad_b: Tensor,
+    *,
+    metric: _Metric | str,
+    window: int = 11,
+) -> None: ...
+def attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, scale: float) -> None:
+    """softmax(q k^T scale) v: q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv] -> out [N,H,L,dv], lse [N,H,L] (log-sum-exp)."""
+
+def attention_backward(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    grad_q: Tensor,
+    grad_k: Tensor,
+    grad_v: Tensor,
+    *,
+    scale: float,
+) -> None: ...
+def resample(map: Tensor, out: Tensor) -> None:
+    """map [N,h,w] -> out [N,H,W], bilinear, align_corners false."""
+
+def smooth(map: Tensor, out: Tensor, *, sigma: float) -> None:
+    """map [N,H,W] -> out [N,H,W]: Gaussian of sigma pixels, radius int(4 sigma + 0.5), mirrored edges."""
+
+def pool(map: Tensor, out: Tensor, *, method: _Pool | str, parameter: float = 0.0) -> None:
+    """map [N,H,W] -> out [N]. parameter: topk share (0,1], quantile 0..1, area threshold."""
+
+def aggregate(
+    scores: Tensor, groups: Tensor, out: Tensor, *, method: _Group | str, parameter: float = 0.0
+) -> None:
+    """scores [N] float64, groups [N] int64 in 0..G-1 -> out [G] float64. parameter: the threshold of "fraction"."""
+
+class ScoringSpec:
+    def __init__(self, json: str) -> None:
+        """Raises normscan.errors.ConfigError with the path, what was found and what is allowed."""
+
+    def json(self) -> str:
+        """Canonical: every field, sorted keys, no spaces, shortest numbers."""
+
+class Scorer:
+    def __init__(self, spec: ScoringSpec, stats: Mapping[str, Tensor]) -> None:
+        """stats: "<stats>.mean" [D] and "<stats>.whitener" [1], [D] or [D,D] of every Gaussian term; copied."""
+
+    def score(
+        self, outputs: Mapping[str, Tensor]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """float32 outputs -> maps [N,h,w], terms [N,T] before scale and weight, scores [N] (NaN: not to be scored)."""
+
+    @property
+    def threshold(self) -> float | None: ...
+    @property
+    def outputs(self) -> list[str]: ...
