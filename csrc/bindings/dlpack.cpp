@@ -1,5 +1,6 @@
 #include "bindings/dlpack.hpp"
 
+#include <algorithm>
 #include <string>
 
 #include "bindings/dlpack_abi.hpp"
@@ -68,15 +69,22 @@ Tensor tensor_from(std::string_view name, const dlpack::DLTensor& source, bool r
     Tensor t;
     t.data = static_cast<char*>(source.data) + source.byte_offset;
     t.dtype = dtype_from(name, source.dtype);
+    const std::uintptr_t element = source.dtype.bits / 8u;
+    if (reinterpret_cast<std::uintptr_t>(t.data) % element != 0) {
+        fail(name, "is not aligned to its elements of " + std::to_string(element) + " bytes; copy it first");
+    }
     t.rank = source.ndim;
     t.read_only = read_only;
+    bool empty = false;
+    for (int i = 0; i < t.rank; ++i) empty = empty || source.shape[i] == 0;
     std::int64_t contiguous_stride = 1;
     for (int i = t.rank; i-- > 0;) {
         const auto at = static_cast<std::size_t>(i);
         t.shape[at] = source.shape[i];
-        const std::int64_t stride = source.strides != nullptr ? source.strides[i] : contiguous_stride;
-        t.stride[at] = t.shape[at] > 1 ? stride : 1;  // strides of size 1 mean nothing
-        contiguous_stride *= t.shape[at];
+        const bool given = source.strides != nullptr && !empty;  // strides of an empty tensor mean nothing
+        const std::int64_t stride = given ? source.strides[i] : contiguous_stride;
+        t.stride[at] = t.shape[at] > 1 ? stride : 1;  // nor do those of size 1
+        contiguous_stride *= std::max<std::int64_t>(1, t.shape[at]);
     }
     return t;
 }

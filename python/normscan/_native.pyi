@@ -1,9 +1,11 @@
 """The native core on the CPU. Semantics: csrc/include/normscan/ops.hpp, spec.hpp and scorer.hpp.
 
-A tensor is any object with ``__dlpack__`` on the CPU: a numpy array, a detached torch tensor. Floating tensors of a call
-share one dtype, float32 or float64, unless said. Any outer strides; inner stride 1 or channels_last. Outputs are
+A tensor is any object with ``__dlpack__`` on the CPU: a numpy array, a detached torch tensor. Floating tensors of a
+call share one dtype, float32 or float64, unless said. Any outer strides; inner stride 1 or channels_last. Outputs are
 arguments, written in place. Every wrong argument raises normscan.errors.ArgumentError. The GIL is released meanwhile.
 """
+
+# ruff: noqa: A002 - "map" is what the native functions call it, and it may be passed by name
 
 from __future__ import annotations
 
@@ -38,9 +40,7 @@ def simd_levels() -> list[str]:
 def build_info() -> dict[str, str]:
     """version, compiler, cuda ("no")."""
 
-def prepare(
-    image: Tensor, out: Tensor, *, resize: _Resize | str, mean: Sequence[float], std: Sequence[float]
-) -> None:
+def prepare(image: Tensor, out: Tensor, *, resize: _Resize | str, mean: Sequence[float], std: Sequence[float]) -> None:
     """image [H,W] or [H,W,C] (C 1 or 3) uint8, uint16 or float32 in 0..1 -> out [C',h,w] float32, (x - mean) / std."""
 
 def restore(map: Tensor, out: Tensor, *, resize: _Resize | str) -> None:
@@ -99,9 +99,7 @@ def smooth(map: Tensor, out: Tensor, *, sigma: float) -> None:
 def pool(map: Tensor, out: Tensor, *, method: _Pool | str, parameter: float = 0.0) -> None:
     """map [N,H,W] -> out [N]. parameter: topk share (0,1], quantile 0..1, area threshold."""
 
-def aggregate(
-    scores: Tensor, groups: Tensor, out: Tensor, *, method: _Group | str, parameter: float = 0.0
-) -> None:
+def aggregate(scores: Tensor, groups: Tensor, out: Tensor, *, method: _Group | str, parameter: float = 0.0) -> None:
     """scores [N] float64, groups [N] int64 in 0..G-1 -> out [G] float64. parameter: the threshold of "fraction"."""
 
 class ScoringSpec:

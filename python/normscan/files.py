@@ -85,6 +85,8 @@ def temporary_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
                 path.rename(old)
             temporary.rename(path)
             _sync(path.parent)
+    except OutputError as error:  # name the file as it would have been called, not the temporary one
+        raise OutputError(str(error).replace(str(temporary), str(path))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

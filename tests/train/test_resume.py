@@ -17,7 +17,8 @@ from normscan.errors import UsageError
 from normscan.families import family
 from normscan.train.run import train
 
-KILLS = 5
+# Five kills, and a Ctrl-C, which saves within an epoch.
+SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGKILL, signal.SIGKILL]
 TINY = {**family("ocad").tiny, "epochs": 40, "patience": 40}
 
 
@@ -27,8 +28,8 @@ def command(data: Path, run: Path) -> list[str]:
     return [sys.executable, "-m", "normscan.cli", *arguments]
 
 
-def kill_at_a_random_step(data: Path, run: Path, chance: random.Random, *, resume: bool) -> bool:
-    """Start, wait until a few more checkpoints are there, SIGKILL. True if the run was still going."""
+def stop_at_a_random_step(data: Path, run: Path, how: signal.Signals, chance: random.Random, *, resume: bool) -> int:
+    """Start or resume, wait for another checkpoint, and a little longer, and send the signal -> exit code."""
     before = {p.name for p in (run / "checkpoints").glob("step-*")} if resume else set()
     process = subprocess.Popen(
         [*command(data, run), *(["--resume"] if resume else [])], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -36,22 +37,27 @@ def kill_at_a_random_step(data: Path, run: Path, chance: random.Random, *, resum
     while process.poll() is None and {p.name for p in (run / "checkpoints").glob("step-*")} <= before:
         time.sleep(0.005)
     time.sleep(chance.uniform(0.0, 0.3))
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(how)
     process.communicate()
-    return process.returncode == -signal.SIGKILL
+    return process.returncode
 
 
-def test_five_kills_change_nothing(skin: Path, tmp_path: Path) -> None:
+def test_five_kills_and_a_ctrl_c_change_nothing(skin: Path, tmp_path: Path) -> None:
     subprocess.run(command(skin, tmp_path / "whole"), check=True, capture_output=True)
     chance = random.Random(0)
-    killed = [kill_at_a_random_step(skin, tmp_path / "killed", chance, resume=i > 0) for i in range(KILLS)]
-    assert all(killed), "the run ended before it could be killed: give it more epochs"
+    codes = [
+        stop_at_a_random_step(skin, tmp_path / "killed", how, chance, resume=i > 0) for i, how in enumerate(SIGNALS)
+    ]
+    # Any other code: the run ended before it could be stopped, and needs more epochs.
+    assert codes == [130 if how == signal.SIGINT else -how for how in SIGNALS]
     subprocess.run([*command(skin, tmp_path / "killed"), "--resume"], check=True, capture_output=True)
     whole, resumed = (load_file(tmp_path / name / "network.safetensors") for name in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     assert all((whole[name] == resumed[name]).all() for name in whole)
     files = [json.loads((tmp_path / name / "manifest.json").read_text())["files"] for name in ("whole", "killed")]
     assert files[0] == files[1]
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    assert [json.loads(line)["epoch"] for line in logs[1]] == [json.loads(line)["epoch"] for line in logs[0]]
 
 
 def test_ctrl_c_saves_at_the_step(skin: Path, tmp_path: Path) -> None:

@@ -80,9 +80,13 @@ def _skin(rng: np.random.Generator, size: int) -> Field:
     tone = np.clip(tone, 0, len(_TONES) - 1)
     steps = np.arange(len(_TONES), dtype=np.float32)
     skin = np.stack([np.interp(tone, steps, _TONES[:, channel]) for channel in range(3)], axis=2).astype(np.float32)
-    redness = 0.015 * rng.standard_normal() + 0.015 * noise(rng, (size, size), 3)
+    # Blood and veins: smooth, and much in some people where there is little in others, so that the spread of a
+    # picture's colours tells little either.
+    redness = 0.015 * rng.standard_normal() + rng.uniform(0.005, 0.045) * noise(rng, (size, size), 3)
+    blueness = rng.uniform(0.0, 0.02) * noise(rng, (size, size), 3)
     skin *= 1 + redness[:, :, None] * np.array((0.6, -0.6, -0.4), dtype=np.float32)
-    skin *= 1 + rng.uniform(0.008, 0.02) * _skin_lines(rng, size)[:, :, None]
+    skin *= 1 + blueness[:, :, None] * np.array((-0.5, -0.1, 0.6), dtype=np.float32)
+    skin *= 1 + rng.uniform(0.008, 0.013) * _skin_lines(rng, size)[:, :, None]
     return skin
 
 
@@ -96,8 +100,8 @@ def _skin_lines(rng: np.random.Generator, size: int) -> Field:
         side = 2 * size
         grain = rng.standard_normal((side * 2 // 5, side // 12)).astype(np.float32)
         long = cv2.resize(grain, (side, side), interpolation=cv2.INTER_LINEAR)
-        turn = cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1.0)
-        turn[:, 2] -= np.float64(side / 2 - size / 2)  # the middle of the larger field
+        # The middle of the larger field is moved to the middle of the picture.
+        turn = cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1.0) - np.array([[0, 0, size / 2]])
         lines += cv2.warpAffine(long, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return lines
 
@@ -160,7 +164,7 @@ def _with_hairs(picture: Field, rng: np.random.Generator) -> Field:
         across = np.array([-along[1], along[0]]) * rng.uniform(-0.25, 0.25)
         points = (start + length * (bend * along + 4 * bend * (1 - bend) * across)) * scale
         thickness = max(1, round(size / 96 * rng.uniform(0.8, 2.2)))
-        ink = int(rng.integers(90, 190))
+        ink = int(rng.integers(70, 150))
         cv2.polylines(canvas, [np.rint(points).astype(np.int32)], False, ink, thickness, cv2.LINE_AA)
     opacity = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)[:, :, None] / 255
     hair = np.array((0.16, 0.11, 0.09), dtype=np.float32) * rng.uniform(0.6, 1.6)
@@ -177,7 +181,7 @@ def _with_bubbles(picture: Field, rng: np.random.Generator) -> Field:
         x, y = (int(value) for value in rng.integers(0, size * scale, 2))
         radius = max(2, round(size / 96 * scale * rng.uniform(0.8, 2.6)))
         ring = rng.random() < 0.5
-        cv2.circle(canvas, (x, y), radius, int(rng.integers(90, 190)), scale // 2 if ring else -1, cv2.LINE_AA)
+        cv2.circle(canvas, (x, y), radius, int(rng.integers(70, 150)), scale // 2 if ring else -1, cv2.LINE_AA)
     opacity = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)[:, :, None] / 255
     return (picture + 0.45 * opacity * (1 - picture)).astype(np.float32)
 

@@ -76,19 +76,22 @@ class Loop:
     def run(self, folder: Path) -> None:
         """Train to the end of the stage, checkpointing in `folder`; then load the best weights."""
         progress, config = self.progress, self.config
-        while progress.epoch < config.epochs and not progress.stopped:
-            self._epoch(folder)
-            save_checkpoint(folder / "checkpoints", progress.count, self.state_dict())
+        with _interruptible() as asked:
+            while progress.epoch < config.epochs and not progress.stopped:
+                self._epoch(folder, asked)
+                save_checkpoint(folder / "checkpoints", progress.count, self.state_dict())
+                if asked:
+                    raise KeyboardInterrupt
         if self.best_weights:
             self.network.load_state_dict(self.best_weights)
 
-    def _epoch(self, folder: Path) -> None:
+    def _epoch(self, folder: Path, asked: list[bool]) -> None:
         progress, config = self.progress, self.config
         started = time.monotonic()
         if progress.batch == 0:
             self.step.begin_epoch(progress.epoch)
         seen, losses = 0, []
-        with bar(f"epoch {progress.epoch + 1}/{config.epochs}", len(self.pictures)) as shown, _interruptible() as asked:
+        with bar(f"epoch {progress.epoch + 1}/{config.epochs}", len(self.pictures)) as shown:
             shown.advance(progress.batch * config.batch_size)
             for batch in self._batches():
                 figures = self._step(batch)
@@ -164,7 +167,7 @@ def _show(shown: Bar, count: int, figures: Mapping[str, float]) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[list[bool]]:
-    """Ctrl-C fills the list, so that the loop stops between two steps; a second Ctrl-C stops at once."""
+    """Ctrl-C fills the list, so that the loop saves and stops between two steps; a second Ctrl-C stops at once."""
     asked: list[bool] = []
 
     def ask(*_: Any) -> None:

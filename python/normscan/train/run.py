@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import platform
 import shutil
@@ -230,10 +231,18 @@ def _run_stages(
         loop.progress.stage, loop.progress.count = stage, count
         if state is not None:
             loop.load_state_dict(state)
+            _trim_log(folder / "log.jsonl", loop.progress.count)
             say(f"resumed at epoch {loop.progress.epoch + 1}, step {loop.progress.count}")
             state = None
         loop.run(folder)
         count = loop.progress.count
+
+
+def _trim_log(log: Path, count: int) -> None:
+    """Drop the lines of an epoch that was logged but not checkpointed: it is about to be done again."""
+    if log.exists():
+        lines = log.read_text("utf-8").splitlines(keepends=True)
+        write_bytes(log, "".join(line for line in lines if json.loads(line)["steps"] <= count).encode())
 
 
 def _finish(
