@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# OpenMP's waiting threads would take the cores from whatever else runs here, subprocesses of the tests included.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # The same few examples every time, without a clock and without a database.
 settings.register_profile("normscan", deadline=None, max_examples=25, derandomize=True, database=None)

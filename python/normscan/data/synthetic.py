@@ -25,7 +25,7 @@ _TONES = np.array(
     dtype=np.float32,
 ) / np.float32(255)
 # What a lesion does to the skin's brightness: blue-grey, brown, reddish; RGB factors.
-_PIGMENTS = np.array([(0.52, 0.60, 0.74), (0.46, 0.30, 0.20), (0.84, 0.32, 0.32)], dtype=np.float32)
+_PIGMENTS = np.array([(0.52, 0.59, 0.69), (0.46, 0.30, 0.20), (0.84, 0.32, 0.32)], dtype=np.float32)
 
 
 def dermoscopy(
@@ -82,7 +82,7 @@ def _skin(rng: np.random.Generator, size: int) -> Field:
     skin = np.stack([np.interp(tone, steps, _TONES[:, channel]) for channel in range(3)], axis=2).astype(np.float32)
     # Blood and veins: smooth, and much in some people where there is little in others, so that the spread of a
     # picture's colours tells little either.
-    redness = 0.015 * rng.standard_normal() + rng.uniform(0.005, 0.045) * noise(rng, (size, size), 3)
+    redness = 0.015 * rng.standard_normal() + rng.uniform(0.005, 0.06) * noise(rng, (size, size), 3)
     blueness = rng.uniform(0.0, 0.02) * noise(rng, (size, size), 3)
     skin *= 1 + redness[:, :, None] * np.array((0.6, -0.6, -0.4), dtype=np.float32)
     skin *= 1 + blueness[:, :, None] * np.array((-0.5, -0.1, 0.6), dtype=np.float32)

@@ -21,6 +21,7 @@ class OcadConfig(Config):
     heads: int = Field(4, ge=1, description="OCAD: 4")
     key_size: int = Field(64, ge=1, description="OCAD: 64")
     latent_relu: bool = Field(True, description="OCAD ends its encoder in a ReLU")
+    padding: str = Field("zeros", pattern="^(zeros|replicate)$", description="of the convolutions; OCAD: zeros")
     critic_width: int = Field(32, ge=1, description="ours: the critic sees pictures (IGD), so it is convolutional")
     noise: float = Field(0.05, ge=0, description="OCAD: x2 = x1 + N(0, 0.05)")
     reconstruction_weight: float = Field(0.5, ge=0, description="OCAD: 0.5 (MAE + 1 - SSIM)")
@@ -52,6 +53,8 @@ class OcadConfig(Config):
             "key_size": 8,
             "critic_width": 16,
             "latent_relu": False,
+            # Zeros make the border of a bright picture look anomalous.
+            "padding": "replicate",
             "learning_rate": 1e-3,
             "gaussian_weight": 0.1,
             "ssim_pool": {"topk": 0.1},

@@ -21,12 +21,17 @@ class OcadOutputs(NamedTuple):
     """[N,D,h,w], h = H / 2^stages."""
 
 
+def conv3(channels: int, width: int, config: OcadConfig) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size."""
+    return nn.Conv2d(channels, width, 3, padding=1, padding_mode=config.padding)
+
+
 def encoder(config: OcadConfig) -> nn.Sequential:
     """conv3, ReLU, max-pool per stage; self-attention after one (paper: 3 -> 256 -> 128 -> attention -> 64)."""
     layers: list[nn.Module] = []
     channels = config.channels
     for stage, width in enumerate(config.widths, start=1):
-        layers.append(nn.Conv2d(channels, width, 3, padding=1))
+        layers.append(conv3(channels, width, config))
         if stage < len(config.widths) or config.latent_relu:
             layers.append(nn.ReLU())
         layers.append(nn.MaxPool2d(2))
@@ -41,9 +46,9 @@ def decoder(config: OcadConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = config.widths[-1]
     for width in reversed(config.widths):
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2)]
+        layers += [conv3(channels, width, config), nn.ReLU(), nn.Upsample(scale_factor=2)]
         channels = width
-    return nn.Sequential(*layers, nn.Conv2d(channels, config.channels, 3, padding=1), nn.Sigmoid())
+    return nn.Sequential(*layers, conv3(channels, config.channels, config), nn.Sigmoid())
 
 
 class OcadNetwork(nn.Module):
