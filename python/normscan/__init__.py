@@ -1,6 +1,7 @@
 """normscan: learn what healthy looks like, then score the rest.
 
-The face of the package. It imports nothing heavy: torch, OpenCV and ONNX Runtime are loaded by the call that needs them.
+The face of the package. It imports nothing heavy: torch, OpenCV and ONNX Runtime are loaded by the call that needs
+them.
 
 >>> import normscan
 >>> session = normscan.load("runs/skin/ocad.normscan")

@@ -14,7 +14,7 @@ class Error(Exception):
 
 
 class UsageError(Error):
-    """A request that cannot be carried out as asked: a wrong option, a missing device, a file that would be overwritten."""
+    """A request that cannot be carried out: a wrong option, a missing device, a file that would be overwritten."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""`normscan.train(...)` and `normscan.families()` are functions of the face, and packages of the same names hold their code.
+"""`normscan.train(...)` and `normscan.families()` are functions, and packages of the same names hold their code.
 
 Importing a package binds its name in `normscan`, over whatever stood there. So these two packages can be called.
 """

@@ -44,7 +44,10 @@ def check(q: Array, k: Array, v: Array, scale: float) -> None:
     grad_out = normal(*q.shape[:3], v.shape[3], dtype=q.dtype, seed=4)
     expected = reference.attention_backward(grad_out, q, k, v, scale=scale)
     # With few keys the gradient of the scores cancels, with one key to nothing: its parts are of the size of grad_out.
-    cancelling = [scale * np.abs(grad_out).sum(-1).max(initial=0) * np.abs(v).max(initial=0) * np.abs(x).max(initial=0) for x in (k, q)]
+    cancelling = [
+        scale * np.abs(grad_out).sum(-1).max(initial=0) * np.abs(v).max(initial=0) * np.abs(x).max(initial=0)
+        for x in (k, q)
+    ]
     for found, want, size in zip(run_backward(grad_out, q, k, v, scale), expected, (*cancelling, None), strict=True):
         assert_close(found, want, "attention_backward", size)
 

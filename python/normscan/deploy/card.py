@@ -33,7 +33,7 @@ Method: {run.family.paper}. Preset `{manifest["preset"]}`, seed {manifest["seed"
 ## Data
 
 {counts["train"]} normals for the network and its statistics, {counts["validation"]} for choosing the checkpoint
-and the terms' scales, {counts["calibration"]} for the threshold. No picture is in two parts; the manifest has the hashes.
+and the terms' scales, {counts["calibration"]} for the threshold. No picture is in two parts; the manifest has hashes.
 
 ## Score
 

@@ -66,9 +66,7 @@ class Session:
         if not folder.is_dir():
             raise InputError(f"{folder} does not exist, expected a bundle or a run folder")
         if engine not in (None, "torch"):
-            raise UsageError(
-                f"engine {engine} opens a bundle, and {folder} is a run folder; use `export`"
-            )
+            raise UsageError(f"engine {engine} opens a bundle, and {folder} is a run folder; use `export`")
         chosen = open_engine("torch", folder, device=device, threads=threads)
         from normscan.train.run import Run
 
@@ -82,8 +80,8 @@ class Session:
     def score(self, image: Image | Sequence[Image]) -> Result | list[Result]:
         """Score one picture or a batch.
 
-        image  a path, or pixels [H,W] or [H,W,3] RGB (uint8, uint16, or float32 in 0..1), or a sequence of either, of any
-               sizes. A picture that cannot be read or has non-finite pixels is an `ImageError` naming it.
+        image  a path, or pixels [H,W] or [H,W,3] RGB (uint8, uint16, or float32 in 0..1), or a list of either, of any sizes.
+               A picture that cannot be read or has non-finite pixels is an `ImageError` naming it.
         """
         if isinstance(image, str | Path) or (isinstance(image, np.ndarray) and image.ndim < 4):
             return self._score([self._read(image)])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from normscan.files import temporary_folder, write_bytes, write_json
 from normscan.progress import say, track
 from normscan.report.overview import chosen, write_overview
 from normscan.report.page import Row, pictured, write_page
-from normscan.report.pictures import eight_bit
+from normscan.report.pictures import eight_bit, scale_of
 from normscan.scoring import baselines as floor
 from normscan.scoring import metrics
 from normscan.scoring.calibrate import Calibration
@@ -73,14 +74,15 @@ def evaluate(
         write_json(folder / "metrics.json", found)
         write_bytes(folder / "scores.csv", _table(scored).encode())
         rows = _rows(session, scored)
-        write_overview(folder / "overview.png", [rows[i] for i in chosen(rows)], session.map_scale)
+        map_scale = _map_scale(session, rows)
+        write_overview(folder / "overview.png", [rows[i] for i in chosen(rows)], map_scale)
         write_page(
             folder,
             title=f"{session.scorer.spec.family}: {data.resolve().name}",
             metrics=found,
             calibration=_calibration(session.scorer.spec.calibration),
             rows=rows,
-            map_scale=session.map_scale,
+            map_scale=map_scale,
             provenance={"model": model.name, **session.engine.fingerprint(), "test pictures": len(test)},
         )
     return found
@@ -164,6 +166,14 @@ def _rows(session: Session, scored: Sequence[Scored]) -> list[Row]:
         result = session.score(s.record.path)
         rows[i] = replace(rows[i], image=eight_bit(read_image(s.record.path)), map=result.map, mask=s.mask)
     return rows
+
+
+def _map_scale(session: Session, rows: Sequence[Row]) -> tuple[float, float]:
+    """Colours begin at the usual value of a normal map; they end at what 95 % of normals never reach, or, where the
+    maps on the page go far beyond, at the geometric mean of the two: strong anomalies then still show their inside."""
+    low, high = session.map_scale
+    top = scale_of([row.map for row in rows if row.map is not None])[1]
+    return low, (high if top <= high else low + math.sqrt((high - low) * (top - low)))
 
 
 def _table(scored: Sequence[Scored]) -> str:

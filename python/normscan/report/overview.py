@@ -34,7 +34,9 @@ def write_overview(path: Path, rows: Sequence[Row], map_scale: tuple[float, floa
     low, high = map_scale
     columns = [
         [
-            outline(_tile(row.image), _tile(row.mask).astype(bool)) if row.mask is not None and row.mask.any() else _tile(row.image),
+            outline(_tile(row.image), _tile(row.mask).astype(bool))
+            if row.mask is not None and row.mask.any()
+            else _tile(row.image),
             _tile(heat(row.map, low, high)),
             _tile(overlay(row.image, row.map, low, high)),
         ]

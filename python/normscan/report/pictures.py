@@ -36,7 +36,7 @@ _INFERNO = np.array(
 )
 _UNKNOWN = (128, 128, 128)  # colour of values that are not finite, which is in no place of the table
 _OUTLINE = (80, 220, 235)  # of masks; cyan stands out from every step of the table
-_OPAQUE = 0.8  # of an overlay at the top of the scale
+_OPAQUE = 0.6  # of an overlay at the top of the scale
 
 
 def scale_of(maps: Iterable[Map]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The scoring spec: data that says how pixels are prepared, which outputs are compared how, and how maps become a score.
+"""The scoring spec: data that says how pixels are prepared, what is compared how, and how maps become a score.
 
 The native core holds the one validator and the one executor; this module holds the same fields as frozen Python values,
 for families to declare and for calibration to fill in.
@@ -49,7 +49,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Map:
-    """The fused anomaly map: "input" size or (height, width), smoothed by a Gaussian of `blur_sigma` map pixels."""
+    """The fused anomaly map: "input" size or (height, width), smoothed by a Gaussian of `blur_sigma` pixels."""
 
     size: str | tuple[int, int] = "input"
     blur_sigma: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,7 @@ class OcadConfig(Config):
     heads: int = Field(4, ge=1, description="OCAD: 4")
     key_size: int = Field(64, ge=1, description="OCAD: 64")
     latent_relu: bool = Field(True, description="OCAD ends its encoder in a ReLU")
-    padding: str = Field("zeros", pattern="^(zeros|replicate)$", description="of the convolutions; OCAD: zeros")
+    padding: Literal["zeros", "replicate"] = Field("zeros", description="of the convolutions; OCAD: zeros")
     critic_width: int = Field(32, ge=1, description="ours: the critic sees pictures (IGD), so it is convolutional")
     noise: float = Field(0.05, ge=0, description="OCAD: x2 = x1 + N(0, 0.05)")
     reconstruction_weight: float = Field(0.5, ge=0, description="OCAD: 0.5 (MAE + 1 - SSIM)")
@@ -63,6 +63,7 @@ class OcadConfig(Config):
             "epochs": 60,
             "batch_size": 32,
             "validate_every": 5,
+            "patience": 5,
         },
     }
 
