@@ -81,7 +81,8 @@ class Session:
         """Score one picture or a batch.
 
         image  a path, or pixels [H,W] or [H,W,3] RGB (uint8, uint16, or float32 in 0..1), or a list of
-               either, of any sizes. A picture that cannot be read or has non-finite pixels is an `ImageError` naming it.
+               either, of any sizes. A picture that cannot be read or has non-finite pixels is an `ImageError` naming
+               it.
         """
         if isinstance(image, str | Path) or (isinstance(image, np.ndarray) and image.ndim < 4):
             return self._score([self._read(image)])[0]

@@ -57,7 +57,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Group:
-    """How the scores of a group (patient, lesion) become one: "mean", "max", "fraction" (of scores over `threshold`)."""
+    """How a group's scores (patient, lesion) become one: "mean", "max", "fraction" (of scores over `threshold`)."""
 
     pool: str
     threshold: float = 0.0
