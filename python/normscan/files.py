@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from normscan.errors import InputError, OutputError, UsageError
 def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     try:
+        if not path.is_file():  # a pipe would wait for a writer
+            raise InputError(f"{path}: no such file; it was moved or deleted, or the name is misspelt")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -35,7 +37,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
 
 
@@ -53,9 +55,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextmanager
 def temporary_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    path = path.absolute()
+    temporary = path.with_name(f".{path.name[:200]}.{uuid4().hex[:8]}")
     try:
-        with _told(path):
+        with told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _sync(temporary)
@@ -66,19 +69,23 @@ def temporary_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+def temporary_folder(
+    path: Path, *, force: bool = False, ours: Callable[[Path], bool] = lambda folder: False
+) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success it becomes `path`, on failure it is removed.
 
-    An existing `path` is a `UsageError` unless `force`, and is replaced only once the new one is complete.
+    An existing `path` is a `UsageError`, unless `force` and `ours(path)`, which says that normscan wrote all of it; it
+    is then replaced once the new one is complete, and put back where that fails.
     """
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists; choose another name or overwrite it with --force")
+    path = path.absolute()
+    check_free(path, force=force, ours=ours)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     old = path.with_name(f".{path.name}.old-{uuid4().hex[:8]}")
     try:
-        with _told(path):
+        with told(path):
             temporary.mkdir(parents=True)
-            yield temporary
+        yield temporary
+        with told(path):
             for file in sorted(p for p in temporary.rglob("*") if p.is_file()):
                 _sync(file)
             if path.exists():
@@ -88,12 +95,27 @@ def temporary_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     except OutputError as error:  # name the file as it would have been called, not the temporary one
         raise OutputError(str(error).replace(str(temporary), str(path))) from error
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_free(path: Path, *, force: bool, ours: Callable[[Path], bool]) -> None:
+    """Raise a `UsageError` unless `path` may be written: it is not there, or `force` is given and it is `ours`."""
+    if path == Path(path.anchor):
+        raise UsageError(f"{path} is the root of the file system; choose a folder in it")
+    if not (path.exists() or path.is_symlink()):
+        return
+    if not force:
+        raise UsageError(f"{path} exists; choose another name or overwrite it with --force")
+    if path.is_symlink() or not path.is_dir() or not ours(path):
+        raise UsageError(f"{path} exists and holds what normscan did not write; choose another name")
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an `OutputError` that names the file."""
     try:
         yield
     except OSError as error:

@@ -75,6 +75,8 @@ REFUSED: dict[str, Callable[[Path, np.ndarray], object]] = {
     "text.png": lambda path, _: path.write_text("this is no picture"),
     "empty.png": lambda path, _: path.touch(),
     "huge.png": huge_png,
+    "riff.webp": lambda path, _: path.write_bytes(b"RIFF\x08\0\0\0WEBPVP8X"),
+    "bigtiff.tif": lambda path, _: path.write_bytes(b"II\x2b\0\x08\0\0\0" + b"\xff" * 8),
     "nan.tif": lambda path, picture: float_tiff(path, picture, np.nan),
     "inf.tif": lambda path, picture: float_tiff(path, picture, np.inf),
 }
@@ -199,11 +201,15 @@ def limited(bytes_: int) -> Callable[[], None]:
     return apply
 
 
-@pytest.mark.parametrize("verb", ["train", "export", "score", "evaluate"])
+# Where each verb is stopped: train within its checkpoint, export within the model, score and evaluate within a picture.
+LIMIT = {"train": 20_000, "export": 20_000, "score": 600, "evaluate": 5_000}
+
+
+@pytest.mark.parametrize("verb", LIMIT)
 def test_a_full_disk(verb: str, run: Path, bundle: Path, skin: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
     arguments: dict[str, list[object]] = {
-        "train": ["train", "ocad", "-i", skin, "-o", target, "--set", "epochs=1", "--set", "size=16"],
+        "train": ["train", "ocad", "-i", skin, "-o", target, "--set", "epochs=2", "--set", "size=16"],
         "export": ["export", run, "-o", target],
         "score": ["score", bundle, "-i", skin / "test", "-o", target, "--maps"],
         "evaluate": ["evaluate", bundle, "-i", skin, "-o", target],
@@ -213,10 +219,10 @@ def test_a_full_disk(verb: str, run: Path, bundle: Path, skin: Path, tmp_path: P
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=limited(600),
+        preexec_fn=limited(LIMIT[verb]),
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 3, done.stderr
     assert str(target) in done.stderr
-    left = [p for p in target.rglob("*") if p.is_file() and (p.name.startswith(".") or p.stat().st_size == 600)]
+    left = [p for p in target.rglob("*") if p.is_file() and (p.name.startswith(".") or p.stat().st_size == LIMIT[verb])]
     assert left == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -183,3 +184,73 @@ def test_the_face_of_the_package() -> None:
         normscan.train("ocad", "nowhere", "never")
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         _ = normscan.lod  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["file", "glob"])
+def test_maps_stay_below_the_output_folder(call: Call, bundle: Path, skin: Path, tmp_path: Path, how: str) -> None:
+    folder = Path(shutil.copytree(skin / "test" / "abnormal", tmp_path / "in"))
+    before = sorted(folder.iterdir())
+    target = before[0] if how == "file" else f"{folder}/*.png"
+    code, _, _ = call("score", bundle, "-i", target, "-o", tmp_path / "out", "--maps")
+    assert code == 0
+    assert sorted(folder.iterdir()) == before
+    assert (tmp_path / "out" / "maps" / f"{before[0].name}.png").is_file()
+    code, _, err = call("score", bundle, "-i", tmp_path, "-o", tmp_path / "out", "--maps", "--force")
+    assert code == 2
+    assert "lies among the pictures" in err
+
+
+def test_a_picture_that_was_trained_on_cannot_test(
+    call: Call, bundle: Path, run: Path, skin: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "other"
+    shutil.copytree(skin / "test", data / "test")
+    assert call("evaluate", bundle, "-i", data, "-o", tmp_path / "fine")[0] == 0  # a test set may come alone
+    shutil.copy(skin / "train" / "normal" / "0003.png", data / "test" / "normal" / "renamed.png")
+    for model in (bundle, run):
+        code, _, err = call("evaluate", model, "-i", data, "-o", tmp_path / "e")
+        assert code == 3
+        assert "renamed.png" in err
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "export", "demo", "train"])
+def test_force_replaces_nothing_that_is_not_ours(
+    call: Call, bundle: Path, run: Path, skin: Path, tmp_path: Path, verb: str
+) -> None:
+    target = tmp_path / "thesis"
+    target.mkdir()
+    (target / "chapter.txt").write_text("years of work")
+    arguments: dict[str, list[object]] = {
+        "evaluate": ["evaluate", bundle, "-i", skin, "-o", target],
+        "export": ["export", run, "-o", target],
+        "demo": ["demo", "-o", target],
+        "train": ["train", "ocad", "-i", skin, "-o", target],
+    }
+    code, _, err = call(*arguments[verb], "--force")
+    assert code == 2
+    assert str(target) in err
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    assert (target / "chapter.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "change", ["seed=99999999999999999999", "widths=[0,8]", "channels=2", "validation=0.9", "target_specificity=1"]
+)
+def test_impossible_values_are_refused_before_anything_is_written(
+    call: Call, skin: Path, tmp_path: Path, change: str
+) -> None:
+    code, _, err = call("train", "ocad", "-i", skin, "-o", tmp_path / "run", "--set", change)
+    assert code == 3
+    assert change.partition("=")[0] in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_where_a_folder_is_wanted(call: Call, bundle: Path, skin: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, _, err = call("train", "ocad", "-i", skin, "-o", tmp_path / "file")
+    assert code == 2
+    assert "is a file" in err
+    code, _, err = call("score", bundle, "-i", skin / "test", "-o", tmp_path / "file" / "x")
+    assert code == 3
+    assert "file" in err

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from normscan.data.read import read, read_image, read_mask, sha256, write_image
+from normscan.data.read import read, read_image, read_mask, write_image
 from normscan.data.sample import Record
-from normscan.errors import ArgumentError, Error, ImageError
+from normscan.errors import ArgumentError, Error, ImageError, InputError
+from normscan.files import sha256
 
 PLAIN_TIFF = [cv2.IMWRITE_TIFF_COMPRESSION, 1]
 
@@ -268,8 +269,10 @@ def test_what_is_no_file_is_refused(tmp_path):
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
     refused(pipe, "found a pipe")  # and without waiting for a writer
-    with pytest.raises(ImageError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         sha256(tmp_path / "gone.png")
+    with pytest.raises(InputError, match="no such file"):
+        sha256(pipe)
 
 
 def test_a_huge_picture_in_a_small_file_is_refused_at_once(tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from normscan.data.layouts import read_layout
 from normscan.data.sample import Record
 from normscan.data.splits import check_disjoint, split
-from normscan.errors import ArgumentError, ImageError, InputError
+from normscan.errors import ArgumentError, InputError
 
 
 def make(
@@ -194,7 +194,7 @@ def test_a_file_that_vanished_is_named(tmp_path):
     records = make(tmp_path, 3)
     records[1].path.unlink()
     for function in (check_disjoint, split):
-        with pytest.raises(ImageError, match=r"n0001\.png: (cannot be read|no such file)"):
+        with pytest.raises(InputError, match=r"n0001\.png: (cannot be read|no such file)"):
             function(records)
 
 

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from normscan.deploy.bundle import FILES, Bundle
+from normscan.deploy.bundle import FILES, Bundle, write_manifest
+from normscan.deploy.session import load
 from normscan.errors import BundleError
 from normscan.files import canonical_json
 
@@ -66,14 +69,33 @@ def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
     [
         (lambda m: m["files"].update({"../secret": m["files"]["card.md"]}), r"names '\.\./secret'"),
         (lambda m: m["files"].update({"/etc/passwd": m["files"]["card.md"]}), "names '/etc/passwd'"),
-        (lambda m: m["files"].pop("model.onnx"), "no hash of model.onnx"),
+        (lambda m: m["files"].pop("model.onnx"), "no hash and size of model.onnx"),
         (lambda m: m.update(schema=2), "schema is 2, expected 1"),
         (lambda m: m.pop("spread"), "spread is None"),
+        (lambda m: m.update(spread=-1.0), "spread is -1.0, expected a positive"),
+        (lambda m: m.update(map_scale=[1.0]), "map_scale"),
+        (lambda m: m.update(map_scale=["a", "b"]), "map_scale"),
+        (lambda m: m["training"].pop("seen"), r"training\.seen"),
+        (lambda m: m.pop("paper"), "paper is None"),
         (lambda m: m["spec"]["terms"][0].update(op="magic"), r"terms\[0\]\.op"),
         (lambda m: m["spec"]["terms"][0].update(metric="l3"), r"terms\[0\]\.metric"),
         (lambda m: m["spec"]["terms"][0].update(wieght=1.0), "weight"),
     ],
-    ids=["outside", "absolute", "missing", "schema", "spread", "op", "metric", "key"],
+    ids=[
+        "outside",
+        "absolute",
+        "missing",
+        "schema",
+        "spread",
+        "spread<0",
+        "scale",
+        "scale text",
+        "seen",
+        "paper",
+        "op",
+        "metric",
+        "key",
+    ],
 )
 def test_a_wrong_manifest_is_refused(bundle: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
     rewrite(bundle, change)
@@ -99,3 +121,46 @@ def test_no_bundle_at_all(tmp_path: Path) -> None:
     (tmp_path / "x.normscan" / "manifest.json").write_text("[1,")
     with pytest.raises(BundleError, match="not valid JSON"):
         Bundle.open(tmp_path / "x.normscan")
+    depth = "[" * 100_000
+    (tmp_path / "x.normscan" / "manifest.json").write_text(depth)
+    with pytest.raises(BundleError, match="not valid JSON"):
+        Bundle.open(tmp_path / "x.normscan")
+
+
+def test_a_file_too_many_is_refused(bundle: Path) -> None:
+    """ONNX Runtime would load weights from beside the model if the model said so."""
+    (bundle / "weights.bin").touch()
+    with pytest.raises(BundleError, match=r"holds 'weights\.bin'"):
+        Bundle.open(bundle)
+
+
+def test_statistics_that_do_not_fit_are_named(bundle: Path) -> None:
+    stats = load_file(bundle / "stats.safetensors")
+    save_file({name: value[:2] for name, value in stats.items()}, bundle / "stats.safetensors")
+    seal(bundle)
+    with pytest.raises(BundleError, match=r"stats\.safetensors does not fit the spec"):
+        Bundle.open(bundle).scorer()
+
+
+def test_golden_answers_that_are_missing_are_named(bundle: Path) -> None:
+    golden = load_file(bundle / "golden.safetensors")
+    golden.pop("map")
+    save_file(golden, bundle / "golden.safetensors")
+    seal(bundle)
+    with pytest.raises(BundleError, match=r"golden\.safetensors holds"):
+        Bundle.open(bundle).golden()
+
+
+def test_a_model_of_another_kind_is_named(bundle: Path) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    model.graph.output[2].name = model.graph.node[0].output[0]
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    seal(bundle)
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        load(bundle)
+
+
+def seal(bundle: Path) -> None:
+    """Give an altered bundle its right hashes again."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    write_manifest(bundle, {k: v for k, v in manifest.items() if k not in ("files", "sha256", "schema")})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import normscan
 from normscan.errors import ArgumentError, ImageError, InputError, MissingExtraError, UsageError
@@ -62,12 +63,25 @@ def test_bad_pixels(bundle: Path, picture: np.ndarray) -> None:
     session = normscan.load(bundle)
     broken = picture.astype(np.float32) / 255
     broken[3, 4, 1] = np.nan
-    with pytest.raises(ImageError, match="non-finite"):
+    with pytest.raises(ImageError, match="1 values that are NaN or infinite"):
         session.score(broken)
-    with pytest.raises(ArgumentError, match="image"):
+    with pytest.raises(ImageError, match=r"float pixels from \d+ to \d+; expected finite values, 0 to 1"):
+        session.score(picture.astype(np.float32))
+    with pytest.raises(ImageError, match="found int32 pixels"):
         session.score(picture.astype(np.int32))
+    with pytest.raises(ImageError, match="empty array"):
+        session.score(picture[:0])
     with pytest.raises(ArgumentError, match="image"):
         session.score(picture[:, :, :2])
+    for wrong in (None, 3, {"a": 1}, torch.from_numpy(picture)):
+        with pytest.raises(ArgumentError, match="expected a path, a numpy array, or a list of either"):
+            session.score(wrong)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("how", [{"batch_size": 0}, {"batch_size": -1}, {"batch_size": 10**30}, {"workers": 0}])
+def test_impossible_streams_are_refused_at_once(bundle: Path, how: dict[str, int]) -> None:
+    with pytest.raises(ArgumentError, match="batch_size"):
+        normscan.load(bundle).stream([], **how)
 
 
 def test_stream_goes_on_past_bad_files(bundle: Path, skin: Path, tmp_path: Path) -> None:

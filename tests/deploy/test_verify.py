@@ -39,7 +39,8 @@ def test_a_bundle_verifies(bundle: Path) -> None:
     (found,) = verify(bundle)
     assert found.passed
     assert found.engine == "onnxruntime"
-    assert found.images == 9
+    assert found.images == 8
+    assert found.output_error < 1e-3
     assert found.flips == 0
 
 
@@ -67,6 +68,16 @@ def test_other_golden_scores_are_found(bundle: Path) -> None:
         verify(bundle)
 
 
+@pytest.mark.parametrize("name", ["map", "output.latent"])
+def test_other_golden_maps_and_outputs_are_found(bundle: Path, name: str) -> None:
+    golden = load_file(bundle / "golden.safetensors")
+    golden[name] = golden[name] * np.float32(1.5)
+    save_file(golden, bundle / "golden.safetensors")
+    seal(bundle)
+    with pytest.raises(ParityError, match="error"):
+        verify(bundle)
+
+
 def test_export_leaves_nothing_that_disagrees(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = export_module.onnx_bytes
     monkeypatch.setattr(export_module, "onnx_bytes", lambda *a: nudge_weights(original(*a), 1.05))
@@ -77,7 +88,7 @@ def test_export_leaves_nothing_that_disagrees(run: Path, tmp_path: Path, monkeyp
 
 def test_a_flip_counts_only_beyond_the_tolerance(bundle: Path) -> None:
     from normscan.deploy.bundle import Bundle
-    from normscan.deploy.verify import _compare
+    from normscan.deploy.verify import _compare, _largest
     from normscan.scoring.scorer import Scorer
 
     opened = Bundle.open(bundle)
@@ -86,13 +97,13 @@ def test_a_flip_counts_only_beyond_the_tolerance(bundle: Path) -> None:
     scorer = Scorer(spec.with_calibration(replace(spec.calibration, threshold=1.0)), stats)
     near, far = np.asarray([1.0 - 1e-5]), np.asarray([0.5])
     flipped = np.asarray([1.0 + 1e-5])
-    none = (np.zeros(1), np.zeros(1))
-    close = _compare("e", "r", scorer, 1.0, (flipped, none[0]), (near, none[1]))
+    close = _compare("e", "r", scorer, 1.0, flipped, near, (0.0, 0.0, 0.0))
     assert (close.flips, close.at_threshold, close.passed) == (0, 1, True)
-    wrong = _compare("e", "r", scorer, 1.0, (flipped, none[0]), (far, none[1]))
+    wrong = _compare("e", "r", scorer, 1.0, flipped, far, (0.0, 0.0, 0.0))
     assert (wrong.flips, wrong.passed) == (1, False)
-    nan = _compare("e", "r", scorer, 1.0, (np.asarray([np.nan]), none[0]), (far, none[1]))
-    assert not nan.passed
+    assert _largest(np.asarray([0.0, np.nan])) == np.inf
+    for errors in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (np.inf, 0.0, 0.0)):
+        assert not _compare("e", "r", scorer, 1.0, far, far, errors).passed
 
 
 def test_onnx_stands_alone(bundle: Path) -> None:

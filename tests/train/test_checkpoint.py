@@ -22,7 +22,7 @@ def test_nested_state_round_trips(tmp_path: Path) -> None:
         "random": torch.get_rng_state(),
         "numbers": {"a": 1, "b": 2.5, "c": None, "d": True, "e": [1, (2, 3)]},
     }
-    found = read_state(save_checkpoint(tmp_path, 1, state))
+    found = read_state(save_checkpoint(tmp_path, state))
     assert found["numbers"] == state["numbers"]
     assert torch.equal(found["random"], state["random"])
     other = torch.optim.Adam(module.parameters())
@@ -33,10 +33,10 @@ def test_nested_state_round_trips(tmp_path: Path) -> None:
 
 
 def test_only_the_newest_stays_and_leftovers_go(tmp_path: Path) -> None:
-    (tmp_path / ".step-00000009.deadbeef").mkdir()
+    (tmp_path / ".checkpoint-00000009.deadbeef").mkdir()
     for count in (1, 2, 10):
-        save_checkpoint(tmp_path, count, {"x": torch.tensor(count)})
-    assert [p.name for p in tmp_path.iterdir()] == ["step-00000010"]
+        save_checkpoint(tmp_path, {"x": torch.tensor(count)})
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-00000003"]
     newest = latest_checkpoint(tmp_path)
     assert newest is not None
     assert read_state(newest)["x"] == 10
@@ -44,9 +44,9 @@ def test_only_the_newest_stays_and_leftovers_go(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, 1, {"x": torch.ones(3)})
+    path = save_checkpoint(tmp_path, {"x": torch.ones(3)})
     (path / "tensors.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(BundleError, match="step-00000001"):
+    with pytest.raises(BundleError, match="checkpoint-00000001"):
         read_state(path)
 
 
@@ -66,9 +66,42 @@ def test_an_existing_folder_is_not_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "x" / "old").touch()
     with pytest.raises(UsageError, match="--force"), temporary_folder(tmp_path / "x"):
         pass
-    with temporary_folder(tmp_path / "x", force=True) as folder:
+    with pytest.raises(UsageError, match="did not write"), temporary_folder(tmp_path / "x", force=True):
+        pass
+    with temporary_folder(tmp_path / "x", force=True, ours=lambda folder: (folder / "old").exists()) as folder:
         (folder / "new").touch()
     assert [p.name for p in (tmp_path / "x").iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_links_files_and_the_root_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "link", tmp_path / "file", Path("/")):
+        with pytest.raises(UsageError), temporary_folder(path, force=True, ours=lambda folder: True):
+            pass
+    assert {p.name for p in tmp_path.iterdir()} == {"real", "link", "file"}
+
+
+def test_what_was_there_comes_back_when_replacing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "old").touch()
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == tmp_path / "x" and ".old-" not in self.name:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with (
+        pytest.raises(OutputError, match="No space left"),
+        temporary_folder(tmp_path / "x", force=True, ours=lambda folder: True),
+    ):
+        pass
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 import typer
@@ -33,8 +34,12 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 def main() -> None:
     """Run, and end with the documented exit code."""
     as_json = "--json" in sys.argv
+    for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does: nothing half-written stays
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     try:
         code = app(standalone_mode=False, prog_name="normscan")
+        sys.stdout.flush()
     except Error as error:
         code = _tell(str(error), error.exit_code, as_json)
     except _UsageError as error:
@@ -45,7 +50,15 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our stdout went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:  # what no layer below could name better
+        code = _tell(
+            f"{error.filename or 'a file'}: {error.strerror or error}; check the path, rights and space", 3, as_json
+        )
     sys.exit(code or 0)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(message: str, code: int, as_json: bool) -> int:

@@ -14,9 +14,11 @@ from normscan.errors import UsageError
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; logs stay on stderr.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda:N. A device that is not there is an error.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 takes all cores.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in one engine call; scores do not depend on it.")]
-Seed = Annotated[int, typer.Option("--seed", min=0)]
+Threads = Annotated[int, typer.Option("--threads", min=0, max=1024, help="CPU threads; 0 takes all cores.")]
+Batch = Annotated[
+    int, typer.Option("--batch", min=1, max=4096, help="Pictures in one engine call; scores do not depend on it.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1)]
 Data = Annotated[Path, typer.Option("-i", "--input", help="Folder of pictures (train/normal, test/normal, test/...).")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")]
 Model = Annotated[Path, typer.Argument(help="A bundle (x.normscan) or a run folder.", show_default=False)]
@@ -53,4 +55,6 @@ def parse_overrides(items: list[str]) -> dict[str, Any]:
             found[name] = json.loads(text)
         except ValueError:
             found[name] = text
+        except RecursionError:
+            raise UsageError(f"--set {name}: nested too deeply") from None
     return found

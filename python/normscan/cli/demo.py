@@ -29,7 +29,7 @@ def command(
     from normscan.report.evaluate import evaluate
     from normscan.train.run import train
 
-    with temporary_folder(output, force=force) as folder:
+    with temporary_folder(output, force=force, ours=_is_demo) as folder:
         say("1/5 making pictures")
         write_demo(folder / "data", seed=seed)
         say(f"2/5 training {family} on normal pictures")
@@ -45,3 +45,9 @@ def command(
             (folder / "evaluation" / name).rename(folder / name)
         (folder / "evaluation").rmdir()
     emit(found, describe(found, output), as_json=as_json)
+
+
+def _is_demo(folder: Path) -> bool:
+    """An earlier demo, and nothing beside it."""
+    made = {"data", "run", "index.html", "metrics.json", "overview.png", "scores.csv"}
+    return all(path.name in made or path.suffix == ".normscan" for path in folder.iterdir())

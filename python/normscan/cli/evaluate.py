@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from normscan.cli.common import Batch, Device, Force, Json, Model, Threads, emit
+from normscan.cli.train import require_torch
 
 
 def command(
@@ -30,15 +31,17 @@ def command(
     """Score the test pictures and write metrics.json, scores.csv and a page to look at."""
     from normscan.deploy.bundle import is_bundle
     from normscan.errors import UsageError
-    from normscan.files import read_json
     from normscan.report.evaluate import evaluate
 
     if data is None:
         if is_bundle(model) or not (model / "manifest.json").is_file():
             raise UsageError("name the data folder: -i DATA (only a run folder remembers its own)")
-        data = Path(read_json(model / "manifest.json")["data"]["folder"])
+        from normscan.train.folder import Run
+
+        require_torch()
+        data = Run.open(model).data()
     if output is None:
-        output = model.with_suffix(".evaluation") if is_bundle(model) else model / "evaluation"
+        output = model.absolute().with_suffix(".evaluation") if is_bundle(model) else model / "evaluation"
     found = evaluate(
         model, data, output, baselines=baselines, batch_size=batch, device=device, threads=threads, force=force
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from normscan.cli.common import Json, emit
+
+if TYPE_CHECKING:
+    from normscan.deploy.bundle import Bundle
 
 
 def command(
@@ -18,8 +21,8 @@ def command(
     from normscan.deploy.bundle import Bundle, is_bundle
 
     if is_bundle(target):
-        manifest = Bundle.open(target).manifest
-        emit(manifest, _bundle_text(manifest), as_json=as_json)
+        bundle = Bundle.open(target)
+        emit(bundle.manifest, _bundle_text(bundle), as_json=as_json)
         return
     from normscan.data.summary import summarise
 
@@ -27,16 +30,19 @@ def command(
     emit(found, _data_text(found), as_json=as_json)
 
 
-def _bundle_text(manifest: dict[str, Any]) -> str:
-    spec, calibration = manifest["spec"], manifest["spec"]["calibration"]
-    size = "x".join(str(spec["input"][k]) for k in ("channels", "height", "width"))
+def _bundle_text(bundle: Bundle) -> str:
+    manifest, spec = bundle.manifest, bundle.spec
+    size = spec.input
     lines = [
         f"{manifest['family']} bundle, normscan {manifest['normscan']}: {manifest['paper']}",
-        f"input {size}, resize {spec['input']['resize']}",
-        *(f"term {t['op']}({', '.join(t['of'])}) weight {t['weight']:g} scale {t['scale']}" for t in spec["terms"]),
-        f"calibration: {calibration}",
+        f"input {size.channels}x{size.height}x{size.width}, resize {size.resize}",
+        *(
+            f"term {t.op}({', '.join(t.of)}) {t.metric or t.form} weight {t.weight:g} scale {t.scale}"
+            for t in spec.terms
+        ),
+        f"calibration: {'none, scores carry no decision' if spec.calibration is None else vars(spec.calibration)}",
         f"trained on {manifest['training']['counts']}",
-        *(f"{name}: {entry['bytes']} bytes, hash verified" for name, entry in manifest["files"].items()),
+        *(f"{name}: {len(data)} bytes, hash verified" for name, data in bundle.files.items()),
         manifest["notice"],
     ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,11 +45,15 @@ def command(
     if output is not None and (output / "scores.csv").exists() and not force:
         raise UsageError(f"{output / 'scores.csv'} exists; overwrite it with --force or choose another -o")
     paths = find_images(data)
+    if maps and output and any(path.is_relative_to(output) for path in paths):
+        raise UsageError(
+            f"-o {output} lies among the pictures of -i {data}: its maps would be scored too; choose another"
+        )
     session = load(model, engine=engine, device=device, threads=threads)
     say(f"engine: {', '.join(session.engine.fingerprint().values())}")
     if session.scorer.spec.calibration is None:
         say("no threshold in this model: scores carry no decision")
-    rows = _rows(session, paths, Path(data), batch, output / "maps" if maps and output else None)
+    rows = _rows(session, paths, batch, output / "maps" if maps and output else None)
     tally = {"images": len(paths), "anomalous": 0, "failed": 0}
     if output is None:
         found = list(_counted(rows, tally))
@@ -68,29 +73,28 @@ def command(
         raise typer.Exit(3 if tally["failed"] == len(paths) else 4)
 
 
-def _rows(
-    session: Session, paths: list[Path], root: Path, batch: int, map_folder: Path | None
-) -> Iterator[dict[str, Any]]:
+def _rows(session: Session, paths: list[Path], batch: int, map_folder: Path | None) -> Iterator[dict[str, Any]]:
     from normscan.errors import InputError
     from normscan.progress import say, track
     from normscan.report.pictures import write_overlay
 
+    root = Path(os.path.commonpath([path.parent for path in paths]))
     for path, result in track(session.stream(paths, batch_size=batch), "score", len(paths)):
-        name = path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.as_posix()
+        name = path.relative_to(root).as_posix()
         if isinstance(result, InputError):
             say(str(result))
             yield {"file": name, "score": None, "decision": None, "threshold": None, "error": str(result)}
             continue
+        error = None
         if map_folder is not None:
-            write_overlay(map_folder / f"{name}.png", path, result.map, session.map_scale)
+            try:
+                write_overlay(map_folder / f"{name}.png", path, result.map, session.map_scale)
+            except InputError as problem:  # it was there when it was scored
+                error = str(problem)
+                say(error)
         decision = None if result.decision is None else ("anomalous" if result.decision else "normal")
-        yield {
-            "file": name,
-            "score": result.score,
-            "decision": decision,
-            "threshold": result.threshold,
-            "error": None,
-        }
+        row = {"file": name, "score": result.score, "decision": decision, "threshold": result.threshold}
+        yield {**row, "error": error}
 
 
 def _counted(rows: Iterator[dict[str, Any]], tally: dict[str, int]) -> Iterator[dict[str, Any]]:

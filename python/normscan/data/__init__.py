@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from normscan.data.augment import affine, plant_anomaly, sample_rng
 from normscan.data.layouts import find_images, read_layout
-from normscan.data.read import read, read_image, read_mask, sha256, write_image
+from normscan.data.read import read, read_image, read_mask, write_image
 from normscan.data.sample import SPLITS, Record, Sample
 from normscan.data.splits import check_disjoint, split
 
@@ -25,7 +25,6 @@ __all__ = [
     "read_layout",
     "read_mask",
     "sample_rng",
-    "sha256",
     "split",
     "write_image",
 ]

@@ -60,20 +60,35 @@ def find_images(target: PathLike) -> list[Path]:
 def _walk(folder: Path) -> Iterator[Path]:
     """All files that are not hidden. A folder linked into itself is visited once."""
     visited: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unlistable):
         status = os.stat(parent)
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
+        for name in files:
+            if not name.startswith("."):
+                yield _named(Path(parent, name))
 
 
-def read_layout(root: PathLike) -> list[Record]:
+def _named(path: Path) -> Path:
+    """A name that is no UTF-8 cannot be written into a table or a page."""
+    if not path.as_posix().isprintable() and any("\ud800" <= letter <= "\udfff" for letter in path.as_posix()):
+        raise InputError(f"{os.fsencode(path)!r}: the name is not valid UTF-8; rename the file")
+    return path
+
+
+def _unlistable(error: OSError) -> None:
+    """A folder that may not be read is an error, not an empty folder."""
+    raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); give access to it or move it away")
+
+
+def read_layout(root: PathLike, *, training: bool = True) -> list[Record]:
     """Read a folder tree (see the module) -> records sorted by path, none of them opened.
 
-    Raises InputError for a tree without train/normal, a table that does not fit it, or a folder without a meaning.
+    Raises InputError for a tree without train/normal (unless `training` is False: a test set may come alone), a table
+    that does not fit it, or a folder without a meaning.
     `splits.check_disjoint` is the caller's next step.
     """
     top = Path(root)
@@ -81,7 +96,7 @@ def read_layout(root: PathLike) -> list[Record]:
         raise InputError(f"{top}: no such folder; {_EXPECTED}")
     folders = _class_folders(top)
     normal = _NORMAL if any(_name(key) in _NORMAL for key in folders) else frozenset({"benign"})
-    if not any(key[0] == "train" and _name(key) in normal for key in folders):
+    if not folders or (training and not any(key[0] == "train" and _name(key) in normal for key in folders)):
         listing = ", ".join(f"{split}/{name} ({len(images)} images)" for (split, name), images in folders.items())
         names = ", ".join(sorted(child.name for child in top.iterdir())[:10])
         raise InputError(f"{top}: found {listing or names or 'an empty folder'}; {_EXPECTED}")

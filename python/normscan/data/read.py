@@ -12,7 +12,6 @@ carry no checksum. Colour profiles (ICC) are ignored.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -82,15 +81,6 @@ def read(record: Record) -> Sample:
     """Decode a record's picture and, where it names one, its mask."""
     pixels = read_image(record.path)
     return Sample(record, pixels, None if record.mask is None else read_mask(record.mask, pixels.shape))
-
-
-def sha256(path: PathLike) -> str:
-    """Hash of a file's bytes, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with _opened(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_image(path: PathLike, pixels: NDArray[Any]) -> None:
@@ -171,7 +161,20 @@ def _decode(data: bytes, header: _Header) -> NDArray[Any]:
     return np.asarray(pixels)
 
 
+def in_range(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels that came as an array, checked as those of a file are: uint8, uint16, or float32 finite and in 0..1."""
+    try:
+        return _in_range(pixels)
+    except _RefusedError as reason:
+        found, remedy = reason.args
+        raise ImageError(f"pixels: {found}; {remedy}") from None
+
+
 def _in_range(pixels: NDArray[Any]) -> NDArray[Any]:
+    if pixels.size == 0:
+        raise _RefusedError(
+            f"found an empty array of shape {list(pixels.shape)}; expected [H,W] or [H,W,3]", "check it"
+        )
     if pixels.dtype in (np.uint8, np.uint16):
         return pixels
     if pixels.dtype != np.float32:
@@ -221,6 +224,8 @@ def _inspect(data: bytes) -> _Header:
                 header = parser(data)
             except struct.error:
                 raise _RefusedError(f"the file ends early, after {len(data)} bytes", "copy it again") from None
+            except (IndexError, OverflowError, ValueError):
+                raise _RefusedError("the file's header is damaged", "copy it again or " + _EXPORT) from None
             if header.height < 1 or header.width < 1:
                 raise _RefusedError(
                     f"found {header.width} x {header.height} pixels", "copy the file again or " + _EXPORT
@@ -321,6 +326,7 @@ def _webp(data: bytes) -> _Header:
 _Tags = dict[int, tuple[int, ...]]
 _TIFF_KINDS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # field types that hold unsigned whole numbers
 _TIFF_TAGS = {254, 256, 257, 258, 259, 262, 273, 274, 277, 279, 284, 324, 325, 338, 339}  # TIFF 6.0, section 8
+_TIFF_DIRECTORIES = 64  # pages and thumbnails that are looked at, so that a crafted file cannot keep us busy
 _TIFF_VALUES = 1 << 20  # strips or tiles of a picture: a bound, as each becomes a Python number
 
 
@@ -332,14 +338,14 @@ def _tiff_pages(data: bytes) -> Iterator[_Tags]:
     pointer = 8 if big else 4
     (at,) = struct.unpack_from(order + word, data, pointer)
     seen: set[int] = set()
-    while at and at not in seen:
+    while at and at not in seen and len(seen) < _TIFF_DIRECTORIES:
         seen.add(at)
         (count,) = struct.unpack_from(order + counter, data, at)
         at += struct.calcsize(counter)
         tags: _Tags = {}
         for field in range(at, at + count * entry, entry):
             tag, kind, values = struct.unpack_from(order + "HH" + word, data, field)
-            if tag in _TIFF_TAGS and kind in _TIFF_KINDS and values <= _TIFF_VALUES:
+            if tag in _TIFF_TAGS and tag not in tags and kind in _TIFF_KINDS and 0 < values <= _TIFF_VALUES:
                 form = f"{order}{values}{_TIFF_KINDS[kind]}"
                 inside = field + entry - pointer
                 outside = struct.calcsize(form) > pointer
@@ -353,7 +359,7 @@ def _exif_orientation(block: bytes) -> int:
     """Orientation 1..8; 1 where the block says nothing or is damaged, as it is not part of the picture."""
     try:
         found = next(_tiff_pages(block), {}).get(0x112, (1,))[0]
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return 1
     return found if 1 <= found <= 8 else 1
 

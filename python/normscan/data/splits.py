@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from normscan.data.read import sha256
 from normscan.data.sample import Record
 from normscan.errors import ArgumentError, ImageError, InputError
+from normscan.files import sha256
 
 
 def check_disjoint(records: Iterable[Record]) -> None:

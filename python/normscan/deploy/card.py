@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from normscan import __version__
-from normscan.train.run import Run
+from normscan.train.folder import Run
 
 
 def card(run: Run) -> str:

@@ -16,15 +16,16 @@ import torch
 from safetensors.numpy import save
 
 from normscan import __version__
-from normscan.deploy.bundle import Bundle, write_manifest
+from normscan.deploy.bundle import Bundle, is_bundle_only, write_manifest
 from normscan.deploy.card import card
 from normscan.deploy.golden import golden_inputs
+from normscan.deploy.session import SEEN_DIGITS
 from normscan.deploy.verify import verify
 from normscan.errors import MissingExtraError
 from normscan.files import temporary_folder, write_bytes
 from normscan.ops.autograd import translation_table
 from normscan.train.fit import outputs
-from normscan.train.run import Run
+from normscan.train.folder import Run
 
 OPSET = 18
 """Attention as MatMul and Softmax, which every engine knows."""
@@ -40,7 +41,7 @@ def export(run_folder: str | Path, output: str | Path | None = None, *, force: b
             raise MissingExtraError(module, "export")
     run = Run.open(Path(run_folder))
     target = Path(output) if output else run.folder / f"{run.family.name}.normscan"
-    with temporary_folder(target, force=force) as folder:
+    with temporary_folder(target, force=force, ours=is_bundle_only) as folder:
         golden = _golden(run)
         write_bytes(folder / "model.onnx", onnx_bytes(run, golden["x"]))
         write_bytes(folder / "stats.safetensors", (run.folder / "stats.safetensors").read_bytes())
@@ -99,7 +100,8 @@ def _fields(run: Run, golden: dict[str, np.ndarray]) -> dict[str, Any]:
         "training": {
             key: trained[key] for key in ("preset", "seed", "validation", "versions", "machine", "supervision")
         }
-        | {"counts": trained["data"]["counts"], "sha256": trained["data"]["sha256"]},
+        | {"counts": trained["data"]["counts"], "sha256": trained["data"]["sha256"]}
+        | {"seen": [digest[:SEEN_DIGITS] for digest in run.seen()]},
         "export": {"opset": OPSET, "onnx": version("onnx"), "torch": torch.__version__},
         "notice": "Research use only. Not a medical device.",
     }

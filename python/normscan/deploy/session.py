@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self, overload
@@ -14,13 +15,16 @@ from typing import Any, Self, overload
 import numpy as np
 
 from normscan import _native
-from normscan.data.read import read_image
+from normscan.data.read import in_range, read_image
 from normscan.deploy.bundle import Bundle, is_bundle
 from normscan.deploy.engines import Engine, open_engine
-from normscan.errors import ImageError, InputError, UsageError
+from normscan.errors import ArgumentError, ImageError, InputError, MissingExtraError
 from normscan.scoring.scorer import Scorer, prepare
 
-Image = str | Path | np.ndarray
+Image = str | os.PathLike[str] | np.ndarray
+MOST_BATCH = 4096
+SEEN_DIGITS = 16
+"""Hex digits of a content hash that a bundle keeps: 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,10 @@ class Result:
 class Session:
     """Scores pictures; the same name and meaning in Python, C and C++."""
 
-    def __init__(self, engine: Engine, scorer: Scorer, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, engine: Engine, scorer: Scorer, manifest: Mapping[str, Any], seen: Sequence[str]) -> None:
         self.engine, self.scorer = engine, scorer
+        self.seen = frozenset(digest[:SEEN_DIGITS] for digest in seen)
+        """Beginnings of the content hashes of the pictures that made the detector: none of them may test it."""
         self.spread: float = manifest["spread"]
         """Standard deviation of the calibration scores: the unit that tolerances are stated in."""
         self.map_scale: tuple[float, float] = tuple(manifest["map_scale"])
@@ -58,20 +64,18 @@ class Session:
         if threads:
             _native.set_threads(threads)
         if is_bundle(folder):
-            if engine == "torch":
-                raise UsageError("the torch engine opens a run folder, not a bundle")
             bundle = Bundle.open(folder)
-            chosen = open_engine(engine or "onnxruntime", folder, device=device, threads=threads)
-            return cls(chosen, bundle.scorer(), bundle.manifest)
+            chosen = open_engine(engine or "onnxruntime", bundle, device=device, threads=threads)
+            return cls(chosen, bundle.scorer(), bundle.manifest, bundle.manifest["training"]["seen"])
         if not folder.is_dir():
             raise InputError(f"{folder} does not exist, expected a bundle or a run folder")
-        if engine not in (None, "torch"):
-            raise UsageError(f"engine {engine} opens a bundle, and {folder} is a run folder; use `export`")
-        chosen = open_engine("torch", folder, device=device, threads=threads)
-        from normscan.train.run import Run
+        if find_spec("torch") is None:
+            raise MissingExtraError("torch", "train")
+        from normscan.train.folder import Run  # loads torch
 
         run = Run.open(folder)
-        return cls(chosen, run.scorer(), run.manifest)
+        chosen = open_engine(engine or "torch", run, device=device, threads=threads)
+        return cls(chosen, run.scorer(), run.manifest, run.seen())
 
     @overload
     def score(self, image: Image) -> Result: ...  # type: ignore[overload-overlap]  # a str is a sequence of str
@@ -84,9 +88,9 @@ class Session:
                either, of any sizes. A picture that cannot be read or has non-finite pixels is an `ImageError` naming
                it.
         """
-        if isinstance(image, str | Path) or (isinstance(image, np.ndarray) and image.ndim < 4):
-            return self._score([self._read(image)])[0]
-        return self._score([self._read(item) for item in image])
+        if isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4):
+            return self._score([self._read(item) for item in image])
+        return self._score([self._read(image)])[0]  # type: ignore[arg-type]  # _read says what else it was
 
     def stream(
         self, paths: Iterable[Path], *, batch_size: int = 16, workers: int = 2
@@ -95,6 +99,15 @@ class Session:
 
         A bad file gives its `InputError` in place of a result, and the others go on.
         """
+        if not 1 <= batch_size <= MOST_BATCH or workers < 1:
+            raise ArgumentError(
+                f"stream: batch_size {batch_size}, workers {workers}; expected 1 to {MOST_BATCH}, and at least 1"
+            )
+        return self._stream(paths, batch_size, workers)
+
+    def _stream(
+        self, paths: Iterable[Path], batch_size: int, workers: int
+    ) -> Iterator[tuple[Path, Result | InputError]]:
         with ThreadPoolExecutor(workers, thread_name_prefix="normscan-read") as pool:
             todo = iter(paths)
             waiting = deque((path, pool.submit(self._read, path)) for path in islice(todo, 2 * batch_size))
@@ -128,13 +141,13 @@ class Session:
 
     def _read(self, image: Image) -> tuple[np.ndarray, tuple[int, ...]]:
         """Hops 1 and 2: the prepared input [C,h,w] and the picture's height and width."""
-        named = isinstance(image, str | Path)
-        pixels = read_image(Path(image)) if isinstance(image, str | Path) else image
-        x = prepare(pixels, self.scorer.spec.input)
-        if not np.isfinite(x).all():
-            name = os.fspath(image) if named else "the picture"  # type: ignore[arg-type]
-            raise ImageError(f"{name} has non-finite pixels, expected finite ones")
-        return x, pixels.shape[:2]
+        if isinstance(image, str | os.PathLike):
+            pixels = read_image(Path(image))
+        elif isinstance(image, np.ndarray):
+            pixels = in_range(image)
+        else:
+            raise ArgumentError(f"found {type(image).__name__}; expected a path, a numpy array, or a list of either")
+        return prepare(pixels, self.scorer.spec.input), pixels.shape[:2]
 
     def _score(self, items: Sequence[tuple[np.ndarray, tuple[int, ...]]]) -> list[Result]:
         """Hops 3 to 5."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from normscan.errors import ConfigError, UsageError
 
@@ -17,21 +17,30 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: int = Field(256, ge=8, le=4096, description="side of the network's input, pixels")
-    channels: int = Field(3, description="1 grey, 3 colour", ge=1, le=3)
+    channels: Literal[1, 3] = Field(3, description="1 grey, 3 colour")
     resize: str = Field("fit", pattern="^(stretch|fit|crop)$", description="how a picture becomes a square")
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(100, ge=1, le=1_000_000)
+    batch_size: int = Field(32, ge=1, le=4096)
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     patience: int = Field(10, ge=1, description="validations without gain before training stops")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     validation: float = Field(0.1, gt=0, lt=1, description="share of training normals kept for validation")
     calibration: float = Field(0.2, gt=0, lt=1, description="share of training normals kept for the threshold")
-    target_specificity: float = Field(0.95, gt=0, lt=1, description="of the threshold, on normals")
+    target_specificity: float = Field(0.95, gt=0, le=0.9999, description="of the threshold, on normals")
     rotate: float = Field(0.0, ge=0, le=180, description="augmentation: degrees")
     shift: float = Field(0.0, ge=0, le=0.5, description="augmentation: share of the side")
     shear: float = Field(0.0, ge=0, le=0.5, description="augmentation")
     zoom: float = Field(0.0, ge=0, lt=1, description="augmentation: share of the size")
     flip: bool = Field(False, description="augmentation: mirror, left-right and top-bottom")
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        if self.validation + self.calibration >= 1:
+            raise ConfigError(
+                f"config: validation {self.validation} + calibration {self.calibration} leave nothing to train on; "
+                "their sum must stay below 1"
+            )
+        return self
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 

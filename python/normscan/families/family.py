@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,8 +34,8 @@ class Batch:
 class Step(Protocol):
     """Owns optimisers, critics, moving averages: all that training needs and the export does not."""
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Called before the first batch of an epoch."""
+    def begin_epoch(self, loader: Iterable[Batch]) -> None:
+        """Called before the first batch of an epoch; `loader` gives the training pictures, unaugmented."""
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One optimisation step; returns its losses, the total under "loss"."""

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from normscan.data.layouts import read_layout
-from normscan.data.read import read_image, read_mask
+from normscan.data.read import read, read_image, read_mask
 from normscan.data.sample import Record
 from normscan.data.splits import check_disjoint
-from normscan.deploy.session import Session, load
+from normscan.deploy.session import SEEN_DIGITS, Session, load
 from normscan.errors import InputError
-from normscan.files import temporary_folder, write_bytes, write_json
+from normscan.files import check_free, sha256, temporary_folder, write_bytes, write_json
 from normscan.progress import say, track
 from normscan.report.overview import chosen, write_overview
 from normscan.report.page import Row, pictured, write_page
@@ -59,18 +59,20 @@ def evaluate(
     Returns the metrics. Raises `InputError` where there are no labelled test pictures or one of them is unreadable:
     a figure over the readable half would flatter.
     """
-    records = read_layout(data)
+    check_free(output.absolute(), force=force or is_evaluation(output), ours=is_evaluation)
+    records = read_layout(data, training=False)
     check_disjoint(records)
     test = [r for r in records if r.split == "test" and r.label is not None]
     if not test:
         raise InputError(f"{data} has no labelled test pictures; expected test/normal and test/<anything else>")
     session = load(model, device=device, threads=threads)
+    _refuse_seen(session, test)
     scored = _score(session, test, data, batch_size)
     found = _metrics(session, scored)
     if baselines:
         found["baselines"] = _baselines(records, test)
     found["engine"] = session.engine.fingerprint()
-    with temporary_folder(output, force=force or _is_evaluation(output)) as folder:
+    with temporary_folder(output, force=force or is_evaluation(output), ours=is_evaluation) as folder:
         write_json(folder / "metrics.json", found)
         write_bytes(folder / "scores.csv", _table(scored).encode())
         rows = _rows(session, scored)
@@ -88,9 +90,19 @@ def evaluate(
     return found
 
 
-def _is_evaluation(folder: Path) -> bool:
+def is_evaluation(folder: Path) -> bool:
     """An earlier evaluation may be replaced: it can be made again from the model and the data."""
     return folder.is_dir() and {p.name for p in folder.iterdir()} <= FILES
+
+
+def _refuse_seen(session: Session, test: Sequence[Record]) -> None:
+    """A picture that made the detector cannot test it, in whichever folder it lies now."""
+    seen = [r.path for r in test if sha256(r.path)[:SEEN_DIGITS] in session.seen]
+    if seen:
+        raise InputError(
+            f"{seen[0]} and {len(seen) - 1} other test pictures were in the detector's training, validation or "
+            "calibration; test on others"
+        )
 
 
 def _score(session: Session, test: Sequence[Record], root: Path, batch_size: int) -> list[Scored]:
@@ -114,7 +126,9 @@ def _score(session: Session, test: Sequence[Record], root: Path, batch_size: int
 def _metrics(session: Session, scored: Sequence[Scored]) -> dict[str, Any]:
     calibration = session.scorer.spec.calibration
     groups = [s.record.group for s in scored]
-    known = all(group is not None for group in groups)
+    known = any(group is not None for group in groups)
+    # Where a group has several pictures, the counts are not of independent images, and no interval is promised.
+    repeated = len({g for g in groups if g is not None}) < sum(g is not None for g in groups)
     masked = any(s.mask is not None for s in scored)
     labels, scores = [s.record.label for s in scored], [s.score for s in scored]
     found = metrics.summary(
@@ -123,7 +137,7 @@ def _metrics(session: Session, scored: Sequence[Scored]) -> dict[str, Any]:
         groups=groups if known else None,
         threshold=None if calibration is None else calibration.threshold,
         target_specificity=None if calibration is None else calibration.target_specificity,
-        n_calibration=None if calibration is None else calibration.n,
+        n_calibration=None if calibration is None or repeated else calibration.n,
         maps=[s.map for s in scored] if masked else None,
         masks=[s.mask for s in scored] if masked else None,
     )
@@ -134,7 +148,7 @@ def _metrics(session: Session, scored: Sequence[Scored]) -> dict[str, Any]:
 
 def _group_auroc(session: Session, scored: Sequence[Scored]) -> float | None:
     """AUROC over groups (patients, lesions); a group is abnormal if one of its pictures is."""
-    names = [str(s.record.group) for s in scored]
+    names = [s.name if s.record.group is None else f"group {s.record.group}" for s in scored]
     scores = session.scorer.group(np.asarray([s.score for s in scored]), names)
     labels = dict.fromkeys(scores, 0)
     for s, name in zip(scored, names, strict=True):
@@ -162,9 +176,9 @@ def _rows(session: Session, scored: Sequence[Scored]) -> list[Row]:
     """Every picture for the plots; pixels and maps for those that the gallery shows, read and scored once more."""
     rows = [Row(s.name, s.record.label, s.score, s.decision) for s in scored]
     for i in {*pictured(rows), *chosen(rows)}:
-        s = scored[i]
-        result = session.score(s.record.path)
-        rows[i] = replace(rows[i], image=eight_bit(read_image(s.record.path)), map=result.map, mask=s.mask)
+        sample = read(scored[i].record)
+        result = session.score(sample.pixels)
+        rows[i] = replace(rows[i], image=eight_bit(sample.pixels), map=result.map, mask=sample.mask)
     return rows
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from normscan.packages import callable_package
 
 if TYPE_CHECKING:
-    from normscan.train.run import Run
+    from normscan.train.folder import Run
 
 
 def train(

@@ -19,13 +19,15 @@ from torch import Tensor
 from normscan.errors import BundleError, InputError
 from normscan.files import read_json, temporary_folder, write_bytes, write_json
 
-_NAME = re.compile(r"step-(\d{8})")
+_NAME = re.compile(r"checkpoint-(\d{8})")
 
 
-def save_checkpoint(folder: Path, count: int, state: Mapping[str, Any]) -> Path:
-    """Write `folder/step-<count>` and remove the older ones; SIGKILL at any moment leaves a complete one."""
-    path = folder / f"step-{count:08d}"
-    with temporary_folder(path, force=True) as temporary:
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
+    """Write the next `folder/checkpoint-<n>` and remove the older ones; SIGKILL at any moment leaves a complete one."""
+    newest = latest_checkpoint(folder)
+    number = 1 if newest is None else int(newest.name.rpartition("-")[2]) + 1
+    path = folder / f"checkpoint-{number:08d}"
+    with temporary_folder(path) as temporary:
         write_state(temporary, state)
     for other in folder.iterdir():
         if other != path and (_NAME.fullmatch(other.name) or other.name.startswith(".")):
@@ -35,7 +37,7 @@ def save_checkpoint(folder: Path, count: int, state: Mapping[str, Any]) -> Path:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint of a run, or None."""
-    found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)] if folder.is_dir() else []
+    found = [p for p in folder.glob("checkpoint-*") if _NAME.fullmatch(p.name)] if folder.is_dir() else []
     return max(found, default=None)
 
 
@@ -51,7 +53,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         tensors = load_file(folder / "tensors.safetensors")
         state: dict[str, Any] = _put_back(read_json(folder / "state.json"), tensors)
-    except (OSError, SafetensorError, InputError, KeyError) as error:
+    except (OSError, SafetensorError, InputError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"checkpoint {folder} cannot be read ({error}); remove it to resume from an older one"
         ) from error

@@ -73,13 +73,11 @@ class Summary:
 
 def score_all(network: nn.Module, scorer: Scorer, x_batches: Iterable[np.ndarray]) -> Summary:
     """Score every batch."""
-    parts = [scorer.score(outputs(network, x)) for x in x_batches]
-    return Summary(
-        terms=np.concatenate([part.terms for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        map_median=np.concatenate([np.median(part.maps, axis=(1, 2)) for part in parts]),
-        map_max=np.concatenate([part.maps.max(axis=(1, 2)) for part in parts]),
-    )
+    parts = []
+    for x in x_batches:
+        found = scorer.score(outputs(network, x))
+        parts.append((found.terms, found.scores, np.median(found.maps, axis=(1, 2)), found.maps.max(axis=(1, 2))))
+    return Summary(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def with_scales(spec: ScoringSpec, terms: np.ndarray) -> ScoringSpec:
@@ -110,13 +108,13 @@ class Validator:
     """Scores a network as it stands, with statistics and scales fitted for the moment."""
 
     def __init__(self, spec: ScoringSpec, train: Pictures, validation: Pictures, *, seed: int, batch_size: int) -> None:
-        self._spec, self._train, self._validation = spec, train, validation
+        self.spec, self._train, self._validation = spec, train, validation
         self._seed, self._batch_size = seed, batch_size
         # Prepared once where they fit: preparation does not depend on the network.
         self._prepared: dict[str, list[np.ndarray]] = {}
 
     def _batches(self, name: str, pictures: Pictures, make: Make) -> Sequence[np.ndarray] | Iterable[np.ndarray]:
-        size = self._spec.input
+        size = self.spec.input
         if len(pictures) * size.channels * size.height * size.width > 1 << 27:
             return (x for x, _ in batches(make, range(len(pictures)), self._batch_size))
         if name not in self._prepared:
@@ -125,12 +123,12 @@ class Validator:
 
     def __call__(self, network: nn.Module) -> Validation:
         """Statistics from train, scales and separation from validation."""
-        size = self._spec.input
-        stats = fit_statistics(network, self._spec, self._batches("train", self._train, plain(self._train, size)))
-        normals = list(self._batches("normal", self._validation, plain(self._validation, size)))
-        raw = score_all(network, Scorer(self._spec, stats), normals)
-        scorer = Scorer(with_scales(self._spec, raw.terms), stats)
-        normal = score_all(network, scorer, normals).scores
+        size = self.spec.input
+        stats = fit_statistics(network, self.spec, self._batches("train", self._train, plain(self._train, size)))
+        make = plain(self._validation, size)
+        raw = score_all(network, Scorer(self.spec, stats), self._batches("normal", self._validation, make))
+        scorer = Scorer(with_scales(self.spec, raw.terms), stats)
+        normal = score_all(network, scorer, self._batches("normal", self._validation, make)).scores
         damaged = planted(self._validation, size, seed=self._seed)
         abnormal = score_all(network, scorer, self._batches("planted", self._validation, damaged)).scores
         spread = float(normal.std(ddof=1)) if len(normal) > 1 else 1.0

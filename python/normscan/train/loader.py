@@ -12,10 +12,13 @@ import numpy as np
 from normscan.data.augment import affine, plant_anomaly, sample_rng
 from normscan.data.read import read_image
 from normscan.data.sample import Record
+from normscan.errors import ImageError
 from normscan.scoring.scorer import prepare
 from normscan.scoring.spec import Input
 
 CACHE_BYTES = 1 << 30
+SMALLEST = 8
+"""Pixels a side: no anomaly can be planted in less."""
 AHEAD = 3
 """Batches in preparation while one is in use."""
 
@@ -35,7 +38,12 @@ class Pictures:
 
     def __getitem__(self, index: int) -> np.ndarray:
         if (pixels := self._kept.get(index)) is None:
-            pixels = read_image(self.records[index].path)
+            path = self.records[index].path
+            pixels = read_image(path)
+            if min(pixels.shape[:2]) < SMALLEST:
+                raise ImageError(
+                    f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected at least {SMALLEST} a side to learn"
+                )
             if pixels.nbytes <= self._room:
                 self._room -= pixels.nbytes
                 self._kept[index] = pixels
@@ -62,9 +70,17 @@ def planted(pictures: Pictures, size: Input, *, seed: int) -> Make:
     def make(index: int) -> np.ndarray:
         rng = sample_rng(seed, -1, index)
         donor = (index + 1 + int(rng.integers(max(len(pictures) - 1, 1)))) % len(pictures)
-        return prepare(plant_anomaly(pictures[index], pictures[donor], rng)[0], size)
+        return prepare(plant_anomaly(*_alike(pictures[index], pictures[donor]), rng)[0], size)
 
     return make
+
+
+def _alike(pixels: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as they are, or, where one is grey or deeper and the other is not, as float32 RGB in 0..1."""
+    if pixels.dtype == donor.dtype and pixels.ndim == donor.ndim:
+        return pixels, donor
+    whole = [prepare(p, Input(p.shape[0], p.shape[1], resize="stretch")).transpose(1, 2, 0) for p in (pixels, donor)]
+    return np.ascontiguousarray(whole[0]), np.ascontiguousarray(whole[1])
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from normscan.errors import Error
+from normscan.errors import BundleError, Error
 from normscan.families.config import Config
 from normscan.families.family import Batch, Step
+from normscan.files import told
 from normscan.progress import Bar, bar, say
-from normscan.scoring.spec import Input
 from normscan.train.checkpoint import save_checkpoint
 from normscan.train.fit import Validation, Validator
-from normscan.train.loader import Pictures, augmented, batches, epoch_order
+from normscan.train.loader import Make, Pictures, augmented, batches, epoch_order, plain
 
 
 @dataclass
@@ -46,10 +47,10 @@ class Loop:
     """Trains one stage; its state is the network, the Step, the best weights and `Progress`."""
 
     def __init__(
-        self, network: nn.Module, step: Step, config: Config, pictures: Pictures, size: Input, validator: Validator
+        self, network: nn.Module, step: Step, config: Config, pictures: Pictures, validator: Validator
     ) -> None:
         self.network, self.step, self.config = network, step, config
-        self.pictures, self.size, self.validator = pictures, size, validator
+        self.pictures, self.size, self.validator = pictures, validator.spec.input, validator
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
 
@@ -66,12 +67,15 @@ class Loop:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.step.load_state_dict(state["step"])
-        self.best_weights = dict(state["best_weights"])
-        torch.set_rng_state(state["random"])
-        best = state["progress"]["best"]
-        self.progress = Progress(**{**state["progress"], "best": float("-inf") if best is None else best})
+        try:
+            best = state["progress"]["best"]
+            self.progress = Progress(**{**state["progress"], "best": float("-inf") if best is None else best})
+            self.network.load_state_dict(state["network"])
+            self.step.load_state_dict(state["step"])
+            self.best_weights = dict(state["best_weights"])
+            torch.set_rng_state(state["random"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise BundleError(f"the checkpoint does not fit this run ({error!r}); start anew with --force") from error
 
     def run(self, folder: Path) -> None:
         """Train to the end of the stage, checkpointing in `folder`; then load the best weights."""
@@ -79,7 +83,7 @@ class Loop:
         with _interruptible() as asked:
             while progress.epoch < config.epochs and not progress.stopped:
                 self._epoch(folder, asked)
-                save_checkpoint(folder / "checkpoints", progress.count, self.state_dict())
+                save_checkpoint(folder / "checkpoints", self.state_dict())
                 if asked:
                     raise KeyboardInterrupt
         if self.best_weights:
@@ -89,7 +93,7 @@ class Loop:
         progress, config = self.progress, self.config
         started = time.monotonic()
         if progress.batch == 0:
-            self.step.begin_epoch(progress.epoch)
+            self.step.begin_epoch(_Plain(self))
         seen, losses = 0, []
         with bar(f"epoch {progress.epoch + 1}/{config.epochs}", len(self.pictures)) as shown:
             shown.advance(progress.batch * config.batch_size)
@@ -101,7 +105,7 @@ class Loop:
                 progress.count += 1
                 _show(shown, len(batch.x), figures)
                 if asked:
-                    save_checkpoint(folder / "checkpoints", progress.count, self.state_dict())
+                    save_checkpoint(folder / "checkpoints", self.state_dict())
                     raise KeyboardInterrupt
         row: dict[str, float] = {"stage": progress.stage, "epoch": progress.epoch + 1, "steps": progress.count}
         if losses:
@@ -110,7 +114,8 @@ class Loop:
         progress.epoch, progress.batch = progress.epoch + 1, 0
         if progress.epoch % config.validate_every == 0 or progress.epoch == config.epochs:
             row |= self._validate()
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        path = folder / "log.jsonl"
+        with told(path), path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 
     def _step(self, batch: Batch) -> dict[str, float]:
@@ -132,9 +137,12 @@ class Loop:
         make = augmented(
             self.pictures, self.size, seed=config.seed, epoch=progress.epoch, augmentation=config.augmentation
         )
+        return self._made(make, order[progress.batch * config.batch_size :])
+
+    def _made(self, make: Make, order: np.ndarray) -> Iterator[Batch]:
         device = next(self.network.parameters()).device
         records = self.pictures.records
-        for x, index in batches(make, order[progress.batch * config.batch_size :], config.batch_size):
+        for x, index in batches(make, order, self.config.batch_size):
             chosen = [records[i] for i in index]
             yield Batch(
                 x=torch.from_numpy(x).to(device, memory_format=torch.channels_last),
@@ -161,6 +169,17 @@ class Loop:
         return {"validation_auroc": found.auroc, "validation_separation": found.separation}
 
 
+class _Plain:
+    """The training pictures as batches, unaugmented and in order, as often as they are asked for."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def __iter__(self) -> Iterator[Batch]:
+        loop = self._loop
+        return loop._made(plain(loop.pictures, loop.size), np.arange(len(loop.pictures)))
+
+
 def _show(shown: Bar, count: int, figures: Mapping[str, float]) -> None:
     shown.advance(count, loss=figures["loss"])
 
@@ -176,12 +195,13 @@ def _interruptible() -> Iterator[list[bool]]:
         asked.append(True)
         say("stopping after this step; press Ctrl-C again to stop without saving")
 
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread: its own Ctrl-C handling stays as it is
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield asked
         return
+    # SIGTERM is what a batch system or a container sends before it kills.
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

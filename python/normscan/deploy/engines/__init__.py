@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from normscan.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from normscan.deploy.bundle import Bundle
+    from normscan.train.folder import Run
 
 _ENGINES = {"onnxruntime": "onnxruntime", "torch": "torch"}
 """Engine -> the package it needs; the module of the same name lies beside this file."""
@@ -29,8 +32,8 @@ class Engine(Protocol):
         """What a score depends on besides the bundle: versions and device."""
 
 
-def open_engine(name: str, folder: Path, *, device: str = "auto", threads: int = 0) -> Engine:
-    """Open a bundle (or, for the torch engine, a run folder).
+def open_engine(name: str, source: Bundle | Run, *, device: str = "auto", threads: int = 0) -> Engine:
+    """Open a bundle (or, for the torch engine, a run).
 
     threads 0: all cores. A missing package is a `MissingExtraError`, a missing device or an unknown engine a
     `UsageError`.
@@ -39,7 +42,7 @@ def open_engine(name: str, folder: Path, *, device: str = "auto", threads: int =
         raise UsageError(f"engine {name!r} does not exist; there are: {', '.join(_ENGINES)}")
     if find_spec(_ENGINES[name]) is None:
         raise MissingExtraError(_ENGINES[name], _EXTRAS.get(name, name))
-    engine: Engine = import_module(f"{__name__}.{name}").open_engine(folder, device=device, threads=threads)
+    engine: Engine = import_module(f"{__name__}.{name}").open_engine(source, device=device, threads=threads)
     return engine
 
 

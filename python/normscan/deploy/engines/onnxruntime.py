@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 
+from normscan.deploy.bundle import Bundle
 from normscan.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from normscan.train.folder import Run
 
 
 class OnnxRuntimeEngine:
@@ -16,7 +20,7 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     device = "cpu"
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -24,10 +28,18 @@ class OnnxRuntimeEngine:
         # Spinning workers take the cores from the native scorer and from decoding, which run between two calls.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            # From the bytes that were hashed: a path would be read again, and let the model name files beside it.
+            self._session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exceptions have no common base of their own
-            raise BundleError(f"{model} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}") from error
+            where = f"{bundle.folder / 'model.onnx'}"
+            raise BundleError(f"{where} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
+        inputs = [i.name for i in self._session.get_inputs()]
+        if inputs != ["x"] or sorted(self._outputs) != sorted(bundle.manifest["outputs"]):
+            raise BundleError(
+                f"{bundle.folder / 'model.onnx'} has inputs {inputs} and outputs {self._outputs}, expected ['x'] and "
+                f"{bundle.manifest['outputs']}; export the bundle again"
+            )
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """x [N,C,H,W] float32 -> named outputs."""
@@ -38,8 +50,10 @@ class OnnxRuntimeEngine:
         return {"engine": self.name, "version": onnxruntime.__version__, "device": self.device}
 
 
-def open_engine(folder: Path, *, device: str, threads: int) -> OnnxRuntimeEngine:
+def open_engine(source: Bundle | Run, *, device: str, threads: int) -> OnnxRuntimeEngine:
     """Open a bundle; `cuda` needs ONNX Runtime's CUDA provider, which this engine does not use yet: an error."""
     if device not in ("auto", "cpu"):
         raise UsageError(f"--device {device}: the onnxruntime engine runs on the CPU; use --device cpu")
-    return OnnxRuntimeEngine(folder / "model.onnx", threads)
+    if not isinstance(source, Bundle):
+        raise UsageError(f"the onnxruntime engine opens a bundle, and {source.folder} is a run folder; export it first")
+    return OnnxRuntimeEngine(source, threads)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
+from normscan.deploy.bundle import Bundle
+from normscan.errors import UsageError
 from normscan.train.fit import outputs
-from normscan.train.run import Run, resolve_device
+from normscan.train.folder import Run
+from normscan.train.run import resolve_device
 
 
 class TorchEngine:
@@ -29,8 +30,10 @@ class TorchEngine:
         return {"engine": self.name, "version": torch.__version__, "device": self.device}
 
 
-def open_engine(folder: Path, *, device: str, threads: int) -> TorchEngine:
-    """Open a run folder."""
+def open_engine(source: Bundle | Run, *, device: str, threads: int) -> TorchEngine:
+    """Open a run; a bundle has no torch network."""
+    if not isinstance(source, Run):
+        raise UsageError("the torch engine opens a run folder, not a bundle")
     if threads:
         torch.set_num_threads(threads)
-    return TorchEngine(Run.open(folder), resolve_device(device))
+    return TorchEngine(source, resolve_device(device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,18 +11,24 @@ from normscan.errors import ConfigError
 from normscan.families.config import Config
 from normscan.scoring.spec import Pool
 
+Width = Annotated[int, Field(ge=1, le=4096)]
+
 
 class OcadConfig(Config):
     """The defaults are the preset `paper`."""
 
     size: int = Field(176, ge=16, le=1024, description="OCAD: 176")
-    widths: tuple[int, ...] = Field((256, 128, 64), min_length=2, description="OCAD's encoder; the last is the latent")
+    widths: tuple[Width, ...] = Field(
+        (256, 128, 64), min_length=2, description="OCAD's encoder; the last is the latent"
+    )
     attention_after: int = Field(2, ge=1, description="the encoder stage that attention follows; OCAD: the second")
-    heads: int = Field(4, ge=1, description="OCAD: 4")
-    key_size: int = Field(64, ge=1, description="OCAD: 64")
+    heads: int = Field(4, ge=1, le=64, description="OCAD: 4")
+    key_size: int = Field(64, ge=1, le=1024, description="OCAD: 64")
     latent_relu: bool = Field(True, description="OCAD ends its encoder in a ReLU")
     padding: Literal["zeros", "replicate"] = Field("zeros", description="of the convolutions; OCAD: zeros")
-    critic_width: int = Field(32, ge=1, description="ours: the critic sees pictures (IGD), so it is convolutional")
+    critic_width: int = Field(
+        32, ge=1, le=1024, description="ours: the critic sees pictures (IGD), so it is convolutional"
+    )
     noise: float = Field(0.05, ge=0, description="OCAD: x2 = x1 + N(0, 0.05)")
     reconstruction_weight: float = Field(0.5, ge=0, description="OCAD: 0.5 (MAE + 1 - SSIM)")
     critic_weight: float = Field(0.1, ge=0, description="OCAD and IGD: 0.1")
@@ -64,6 +70,7 @@ class OcadConfig(Config):
             "batch_size": 32,
             "validate_every": 5,
             "patience": 5,
+            "halve_after": 2,
         },
     }
 
@@ -77,6 +84,11 @@ class OcadConfig(Config):
         if self.attention_after > len(self.widths):
             raise ConfigError(
                 f"config.attention_after: {self.attention_after}, expected at most {len(self.widths)} (stages)"
+            )
+        if self.halve_after >= self.patience:
+            raise ConfigError(
+                f"config.halve_after: {self.halve_after}, expected less than patience ({self.patience}), at which "
+                "training stops"
             )
         if self.ssim_weight + self.l1_weight + self.latent_weight == 0:
             raise ConfigError("config: ssim_weight, l1_weight and latent_weight are all 0; one must be positive")

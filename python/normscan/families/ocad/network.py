@@ -29,7 +29,7 @@ def conv3(channels: int, width: int, config: OcadConfig) -> nn.Conv2d:
 def encoder(config: OcadConfig) -> nn.Sequential:
     """conv3, ReLU, max-pool per stage; self-attention after one (paper: 3 -> 256 -> 128 -> attention -> 64)."""
     layers: list[nn.Module] = []
-    channels = config.channels
+    channels: int = config.channels
     for stage, width in enumerate(config.widths, start=1):
         layers.append(conv3(channels, width, config))
         if stage < len(config.widths) or config.latent_relu:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ class OcadStep:
         self.optimizer = torch.optim.Adam(self._generated, config.learning_rate)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.learning_rate)
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, loader: Iterable[Batch]) -> None:
         """Nothing changes between epochs."""
 
     def step(self, batch: Batch) -> dict[str, float]:
