@@ -212,3 +212,12 @@ def test_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "walk", backwards)
     assert read_layout(tmp_path) == expected
+
+
+def test_a_name_that_is_no_utf8_is_told(tmp_path):
+    (tmp_path / "a.png").touch()
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(name, "wb"):
+        pass
+    with pytest.raises(InputError, match="not valid UTF-8; rename"):
+        find_images(tmp_path)
