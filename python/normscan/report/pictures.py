@@ -36,6 +36,7 @@ _INFERNO = np.array(
 )
 _UNKNOWN = (128, 128, 128)  # colour of values that are not finite, which is in no place of the table
 _OUTLINE = (80, 220, 235)  # of masks; cyan stands out from every step of the table
+_STRIP = 256  # rows
 _OPAQUE = 0.6  # of an overlay at the top of the scale
 
 
@@ -76,8 +77,11 @@ def overlay(image: Picture, values: Map, low: float, high: float, mask: npt.NDAr
     flat = _flat_map(values)
     if flat.shape != base.shape[:2]:
         flat = np.asarray(cv2.resize(flat, size, interpolation=cv2.INTER_LINEAR), np.float64)
-    alpha = (_OPAQUE * _level(flat, low, high))[..., None]
-    mixed = np.rint(base * (1 - alpha) + heat(flat, low, high) * alpha).astype(np.uint8)
+    mixed = np.empty_like(base)
+    for top in range(0, len(base), _STRIP):  # a large picture in float64 at once would take gigabytes
+        rows = slice(top, top + _STRIP)
+        alpha = (_OPAQUE * _level(flat[rows], low, high))[..., None]
+        mixed[rows] = np.rint(base[rows] * (1 - alpha) + heat(flat[rows], low, high) * alpha)
     return mixed if mask is None else outline(mixed, mask)
 
 
