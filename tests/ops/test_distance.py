@@ -149,6 +149,17 @@ def test_layouts(dtype: str, metric: str, layout: str) -> None:
         assert_close(found, want, name(metric, "_backward"))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("channels", [1, 8, 19, 111, 256])
+@pytest.mark.parametrize("layout", ["channels_last", "channels_last_strided"])
+def test_channels_side_by_side(layout: str, channels: int, metric: str, dtype: str) -> None:
+    """Read in place from a whole vector of channels on, whatever rest they leave."""
+    a, b = pair_of(metric, 2, channels, 13, 21, dtype=dtype)
+    found = run_forward(LAYOUTS[layout](a), LAYOUTS[layout](b), metric)
+    assert_close(found, reference.distance(a, b, metric=metric), name(metric))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_one_side_may_be_channels_last(metric: str) -> None:
     a, b = pair_of(metric, 2, 5, 13, 12)
