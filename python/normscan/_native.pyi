@@ -23,7 +23,7 @@ class Tensor(Protocol):
     def __dlpack__(self) -> Any: ...
 
 _Resize = Literal["stretch", "fit", "crop"]
-_Metric = Literal["l1", "l2", "cosine", "relative_l1", "ssim"]
+_Metric = Literal["l1", "l2", "cosine", "relative_l1", "ssim", "cs"]
 _Fuse = Literal["sum", "product"]
 _Pool = Literal["mean", "max", "topk", "quantile", "area"]
 _Group = Literal["mean", "max", "fraction"]
@@ -63,7 +63,7 @@ def gaussian_backward(
     grad_whitener: Tensor,
 ) -> None: ...
 def distance(a: Tensor, b: Tensor, out: Tensor, *, metric: _Metric | str, window: int = 11) -> None:
-    """a, its reference b [N,C,H,W] -> out [N,H,W]. window (odd) is for ssim."""
+    """a, its reference b [N,C,H,W] -> out [N,H,W]. window (odd) is for ssim and cs."""
 
 def distance_backward(
     grad_out: Tensor,

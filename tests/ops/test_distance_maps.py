@@ -15,7 +15,7 @@ from normscan import _native, ops
 from normscan.errors import ArgumentError
 from normscan.ops.autograd.distance import distance_forward
 from reference import distance_maps as reference
-from reference.distance import METRICS
+from reference.distance import METRICS, WINDOWED
 from tolerances import assert_close
 
 Levels = list[tuple[Array, Array]]
@@ -24,7 +24,7 @@ OPTIONS: dict[str, Any] = {"metric": "cosine", "fuse": "product", "sigma": 0.0, 
 
 
 def levels_of(metric: str, *shapes: tuple[int, ...], dtype: str = "float32") -> Levels:
-    make = uniform if metric == "ssim" else normal
+    make = uniform if metric in WINDOWED else normal
     return [(make(*s, dtype=dtype, seed=2 * i), make(*s, dtype=dtype, seed=2 * i + 1)) for i, s in enumerate(shapes)]
 
 
@@ -40,7 +40,7 @@ def check(levels: Levels, size: tuple[int, int], **options: Any) -> None:
     full = OPTIONS | {"weights": [1.0] * len(levels)} | options
     found = run(levels, size, **full)
     expected = reference.distance_maps(levels, size=size, pool_method=full.pop("pool"), **full)
-    row = "distance_maps_ssim" if full["metric"] == "ssim" else "distance_maps"
+    row = "distance_maps_ssim" if full["metric"] in WINDOWED else "distance_maps"
     for one, other in zip(found, expected, strict=True):
         assert_close(one, other, row)
 
@@ -77,7 +77,7 @@ def test_layouts(metric: str, layout: str) -> None:
     options = {"metric": metric, "weights": [1.0, 1.0], "fuse": "product", "sigma": 2.0}
     _native.distance_maps(placed, out, score, pool="mean", **options)
     expected = reference.distance_maps(levels, size=(24, 26), pool_method="mean", **options)
-    row = "distance_maps_ssim" if metric == "ssim" else "distance_maps"
+    row = "distance_maps_ssim" if metric in WINDOWED else "distance_maps"
     assert_close(out, expected[0], row)
     assert_close(score, expected[1], row)
 

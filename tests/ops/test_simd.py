@@ -90,7 +90,7 @@ def check_gaussian(dtype: str, channels: int) -> None:
 
 
 def check_distance(dtype: str, metric: str) -> None:
-    op = "distance_ssim" if metric == "ssim" else "distance"
+    op = "distance_ssim" if metric in reference_distance.WINDOWED else "distance"
     for channels, width in ((19, 1), (3, 7), (19, 16), (83, 37)):
         for place in LAYOUTS.values():
             a, b = (uniform(2, channels, 12, width, dtype=dtype, seed=seed) for seed in (0, 1))
@@ -105,7 +105,7 @@ def check_distance(dtype: str, metric: str) -> None:
 
 
 def check_distance_maps(dtype: str, metric: str) -> None:
-    op = "distance_maps_ssim" if metric == "ssim" else "distance_maps"
+    op = "distance_maps_ssim" if metric in reference_distance.WINDOWED else "distance_maps"
     for width in (1, 7, 16, 37):
         levels = [tuple(uniform(2, 9, 12, width, dtype=dtype, seed=s) for s in (0, 1))]
         levels.append(tuple(uniform(2, 20, 5, 9, dtype=dtype, seed=s) for s in (2, 3)))

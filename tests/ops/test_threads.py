@@ -93,7 +93,7 @@ WORK: dict[str, Callable[[], Results]] = {
     **{f"maps {dtype}": lambda dtype=dtype: _maps(dtype) for dtype in ("float32", "float64")},
     **{
         f"distance {metric} {dtype}": lambda metric=metric, dtype=dtype: _distance(dtype, metric)
-        for metric in ("l1", "l2", "cosine", "relative_l1", "ssim")
+        for metric in ("l1", "l2", "cosine", "relative_l1", "ssim", "cs")
         for dtype in ("float32", "float64")
     },
 }

@@ -20,8 +20,9 @@ namespace normscan {
 enum class Resize { stretch, fit, crop };
 inline constexpr std::array<std::string_view, 3> resize_names = {"stretch", "fit", "crop"};
 
-enum class Metric { l1, l2, cosine, relative_l1, ssim };
-inline constexpr std::array<std::string_view, 5> metric_names = {"l1", "l2", "cosine", "relative_l1", "ssim"};
+// cs is the contrast-structure factor of ssim alone, as multi-scale SSIM needs it.
+enum class Metric { l1, l2, cosine, relative_l1, ssim, cs };
+inline constexpr std::array<std::string_view, 6> metric_names = {"l1", "l2", "cosine", "relative_l1", "ssim", "cs"};
 
 // How the maps of several levels or terms become one.
 enum class Fuse { sum, product };
@@ -67,8 +68,8 @@ void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const
 void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
                        const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener);
 
-// Distance of a to its reference b, both [N,C,H,W] -> out [N,H,W]. `window` (odd) is for ssim alone. The denominator of
-// relative_l1 is a constant to the gradient.
+// Distance of a to its reference b, both [N,C,H,W] -> out [N,H,W]. `window` (odd) is for ssim and cs. The denominator
+// of relative_l1 is a constant to the gradient.
 void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window = 11);
 void distance_backward(const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
                        const Tensor& grad_b, Metric metric, int window = 11);

@@ -21,6 +21,7 @@ def distance_map(a: Any, b: Any, *, metric: str, window: int = 11) -> Any:
             "cosine"       0.5 |a/|a| - b/|b||^2 over channels (STFPM, eq. 2)
             "relative_l1"  mean_c |a - b| / mean_{c,p} |b| (PIAD, eq. 4), denominator without gradient
             "ssim"         mean_c (1 - SSIM), data range 1, Gaussian window of `window` taps, sigma 1.5 (Wang 2004)
+            "cs"           mean_c (1 - CS): the contrast-structure factor of SSIM, without luminance (Wang 2003)
     returns [N,H,W], dtype of a
 
     torch tensors are differentiable in a and b; double backward raises. A strided tensor is copied.
@@ -49,7 +50,7 @@ def distance(
     """One anomaly map, and its score, from several levels of features (STFPM, Wang et al. 2021, eqs. 2 to 4).
 
     pairs      (a, its reference b) of every level, [N,C_l,H_l,W_l], float32 or float64
-    metric     of every level, as in `distance_map`; ssim with its default window
+    metric     of every level, as in `distance_map`; ssim and cs with their default window
     size       (H, W) of the map; a level is brought there bilinearly (align_corners false), without a temporary
     fuse       "product" of the levels, or their "sum"
     weights    of the levels in the sum; default 1 each. A product has none
