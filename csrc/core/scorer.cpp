@@ -77,6 +77,14 @@ void mark_finite(const Tensor& t, std::vector<char>& finite) {
     });
 }
 
+void fuse_and_blur(std::span<const Tensor> maps, std::span<const double> factors, const ScoringSpec& spec,
+                   const Tensor& out) {
+    const Buffer<float> fused(out.size(0) * out.size(1) * out.size(2));
+    const Tensor sharp = contiguous(fused.get(), {out.size(0), out.size(1), out.size(2)});
+    fuse(maps, factors, sharp, spec.fuse);
+    smooth(sharp, out, spec.map.blur_sigma);
+}
+
 // Tensors that the caller hands over for results.
 void check_results(const Tensor& maps, const Tensor& terms, const Tensor& scores,
                    std::initializer_list<std::int64_t> map_shape, std::int64_t term_count) {
@@ -219,10 +227,7 @@ void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor
             finite[i] = finite[i] && term_finite[i];
         }
     }
-    const Buffer<float> fused(n * map_height() * map_width());
-    const Tensor sharp = contiguous(fused.get(), {n, map_height(), map_width()});
-    fuse(maps_to_fuse, factors, sharp, spec_.fuse);
-    smooth(sharp, maps, spec_.map.blur_sigma);
+    fuse_and_blur(maps_to_fuse, factors, spec_, maps);
     if (spec_.pool_at == PoolAt::image) sums = pool(maps, spec_.pool->method, spec_.pool->parameter);
     for (std::size_t i = 0; i < sums.size(); ++i) {
         const double score = finite[i] && std::isfinite(sums[i]) ? sums[i] : nan;
