@@ -38,6 +38,12 @@ TABLE: dict[tuple[str, str], Tolerance] = {
         1e-3, 5e-4, "the forward's error in the variances, divided by C2 again"
     ),
     ("distance_ssim_backward", "float64"): Tolerance(1e-9, 1e-10, "as float32, in units of its eps"),
+    ("distance_maps", "float32"): Tolerance(
+        1e-5, 5e-6, "as distance; its factors and weights are rounded like resample's"
+    ),
+    ("distance_maps", "float64"): Tolerance(1e-12, 1e-13, "as float32, in units of its eps"),
+    ("distance_maps_ssim", "float32"): Tolerance(2e-4, 4e-4, "a product of two levels or more, each as distance_ssim"),
+    ("distance_maps_ssim", "float64"): Tolerance(1e-10, 1e-11, "as float32, in units of its eps"),
     ("attention", "float32"): Tolerance(1e-5, 2e-6, "exp turns eps |score| of the scores into a relative error"),
     ("attention", "float64"): Tolerance(1e-12, 1e-13, "as float32, in units of its eps"),
     ("attention_backward", "float32"): Tolerance(5e-5, 5e-6, "dP - rowsum(G out) cancels: relative to the largest"),

@@ -1,4 +1,9 @@
 // The ops: cast by DLPack, release the GIL, call. Checks are in csrc/ops.
+#include <pybind11/stl.h>
+
+#include <deque>
+#include <vector>
+
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
 
@@ -42,6 +47,42 @@ void py_distance_backward(Object grad_out, Object a, Object b, Object grad_a, Ob
     const Imported gy("distance_backward: grad_b", grad_b);
     const py::gil_scoped_release release;
     distance_backward(g, x, y, gx, gy, how, window);
+}
+
+// One (a, b) of `levels`, alive until the end of the call.
+struct ImportedPair {
+    Imported a, b;
+    ImportedPair(const std::string& name, Object pair)
+        : a(name + ".a", part(name, pair, 0)), b(name + ".b", part(name, pair, 1)) {}
+
+  private:
+    static py::object part(const std::string& name, Object pair, std::size_t i) {
+        const bool sequence = py::isinstance<py::tuple>(pair) || py::isinstance<py::list>(pair);
+        if (!sequence || py::len(pair) != 2) {
+            throw Error(
+                Error::Kind::argument,
+                name + " is " + std::string(py::str(py::type::of(pair).attr("__name__"))) + ", expected a pair (a, b)");
+        }
+        return pair[py::int_(i)];
+    }
+};
+
+void py_distance_maps(const py::sequence& levels, Object out_map, Object out_score, const std::string& metric,
+                      const std::vector<double>& weights, const std::string& fuse, double sigma,
+                      const std::string& pool, double parameter) {
+    const auto how = choice<Metric>("distance_maps", "metric", metric_names, metric);
+    const auto fusion = choice<Fuse>("distance_maps", "fuse", fuse_names, fuse);
+    const auto pooling = choice<PoolMethod>("distance_maps", "pool", pool_names, pool);
+    std::deque<ImportedPair> held;
+    std::vector<FeaturePair> pairs;
+    for (std::size_t l = 0; l < levels.size(); ++l) {
+        const ImportedPair& pair =
+            held.emplace_back("distance_maps: levels[" + std::to_string(l) + "]", py::object(levels[l]));
+        pairs.push_back({pair.a, pair.b});
+    }
+    const Imported m("distance_maps: out_map", out_map), s("distance_maps: out_score", out_score);
+    const py::gil_scoped_release release;
+    distance_maps(pairs, m, s, how, weights, fusion, sigma, pooling, parameter);
 }
 
 void py_attention(Object q, Object k, Object v, Object out, Object lse, double scale) {
@@ -90,6 +131,8 @@ void bind_ops(py::module_& module) {
     module.def("distance", &py_distance, "a"_a, "b"_a, "out"_a, py::kw_only(), "metric"_a, "window"_a = 11);
     module.def("distance_backward", &py_distance_backward, "grad_out"_a, "a"_a, "b"_a, "grad_a"_a, "grad_b"_a,
                py::kw_only(), "metric"_a, "window"_a = 11);
+    module.def("distance_maps", &py_distance_maps, "levels"_a, "out_map"_a, "out_score"_a, py::kw_only(), "metric"_a,
+               "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0);
     module.def("attention", &py_attention, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a, py::kw_only(), "scale"_a);
     module.def("attention_backward", &py_attention_backward, "grad_out"_a, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a,
                "grad_q"_a, "grad_k"_a, "grad_v"_a, py::kw_only(), "scale"_a);

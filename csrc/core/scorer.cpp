@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <limits>
 
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
+#include "ops/fuse.hpp"
 #include "ops/parallel.hpp"
 
 namespace normscan {
@@ -75,41 +77,13 @@ void mark_finite(const Tensor& t, std::vector<char>& finite) {
     });
 }
 
-// The fused map before blurring: terms are resampled to its size, then added or multiplied in.
-class Fusion {
-  public:
-    Fusion(std::int64_t images, std::int64_t height, std::int64_t width, Fuse how)
-        : images_(images),
-          height_(height),
-          width_(width),
-          how_(how),
-          fused_(images * height * width),
-          resized_(images * height * width) {}
-
-    void add(const TermMap& map, float factor) {
-        const bool same_size = map.height == height_ && map.width == width_;
-        if (!same_size) resample(map.maps(), contiguous(resized_.get(), {images_, height_, width_}));
-        const float* const values = same_size ? map.data.get() : resized_.get();
-        const std::int64_t pixels = height_ * width_;
-        parallel_for(images_, [&](std::int64_t n) {
-            float* const to = fused_.get() + n * pixels;
-            const float* const from = values + n * pixels;
-            for (std::int64_t p = 0; p < pixels; ++p) {
-                const float value = factor * from[p];
-                to[p] = first_ ? value : how_ == Fuse::sum ? to[p] + value : to[p] * value;
-            }
-        });
-        first_ = false;
-    }
-
-    Tensor maps() const { return contiguous(fused_.get(), {images_, height_, width_}); }
-
-  private:
-    std::int64_t images_, height_, width_;
-    Fuse how_;
-    bool first_ = true;
-    Buffer<float> fused_, resized_;
-};
+void fuse_and_blur(std::span<const Tensor> maps, std::span<const double> factors, const ScoringSpec& spec,
+                   const Tensor& out) {
+    const Buffer<float> fused(out.size(0) * out.size(1) * out.size(2));
+    const Tensor sharp = contiguous(fused.get(), {out.size(0), out.size(1), out.size(2)});
+    fuse(maps, factors, sharp, spec.fuse);
+    smooth(sharp, out, spec.map.blur_sigma);
+}
 
 // Tensors that the caller hands over for results.
 void check_results(const Tensor& maps, const Tensor& terms, const Tensor& scores,
@@ -225,13 +199,15 @@ void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor
     const std::int64_t n = check(outputs);
     check_results(maps, terms, scores, {n, map_height(), map_width()}, static_cast<std::int64_t>(spec_.terms.size()));
     if (n == 0) return;
-    Fusion fusion(n, map_height(), map_width(), spec_.fuse);
+    std::deque<TermMap> term_maps;
+    std::vector<Tensor> maps_to_fuse;
+    std::vector<double> factors;
     std::vector<double> sums(static_cast<std::size_t>(n), 0.0);
     std::vector<char> finite(static_cast<std::size_t>(n), true);  // all outputs so far
     for (std::size_t t = 0; t < spec_.terms.size(); ++t) {
         const Term& term = spec_.terms[t];
         const Tensor& judged = find(outputs, term.of[0], "output");
-        const TermMap map(judged);
+        const TermMap& map = term_maps.emplace_back(judged);
         if (term.op == TermOp::distance) {
             distance(judged, find(outputs, term.of[1], "output"), map.maps(), term.metric, term.window);
         } else {
@@ -239,7 +215,8 @@ void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor
                      judged.rank == 2 ? map.vector() : map.maps());
         }
         const double factor = term.weight / term.scale.value_or(1.0);
-        fusion.add(map, static_cast<float>(factor));
+        maps_to_fuse.push_back(map.maps());
+        factors.push_back(factor);
         std::vector<char> term_finite(static_cast<std::size_t>(n), true);
         for (const std::string& name : term.of) mark_finite(find(outputs, name, "output"), term_finite);
         const std::vector<double> pooled = pool(map.maps(), term.pool.method, term.pool.parameter);
@@ -250,7 +227,7 @@ void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor
             finite[i] = finite[i] && term_finite[i];
         }
     }
-    smooth(fusion.maps(), maps, spec_.map.blur_sigma);
+    fuse_and_blur(maps_to_fuse, factors, spec_, maps);
     if (spec_.pool_at == PoolAt::image) sums = pool(maps, spec_.pool->method, spec_.pool->parameter);
     for (std::size_t i = 0; i < sums.size(); ++i) {
         const double score = finite[i] && std::isfinite(sums[i]) ? sums[i] : nan;

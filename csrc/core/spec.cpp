@@ -58,7 +58,8 @@ void read_distance(const Fields& f, Term& term) {
     term.metric = f["metric"].one_of<Metric>(metric_names);
     const Field window = f["window"];
     if (window.absent()) return;
-    if (term.metric != Metric::ssim) window.fail("is for metric ssim only; leave it out");
+    if (term.metric != Metric::ssim && term.metric != Metric::cs)
+        window.fail("is for metrics ssim and cs only; leave it out");
     term.window = static_cast<int>(window.integer(3, largest_window));
     if (term.window % 2 == 0) window.fail_expected("an odd number");
 }

@@ -57,7 +57,8 @@ Value write(const Term& term) {
         return {object};
     }
     object.emplace_back("metric", name(metric_names, term.metric));
-    if (term.metric == Metric::ssim) object.emplace_back("window", number(std::int64_t{term.window}));
+    if (term.metric == Metric::ssim || term.metric == Metric::cs)
+        object.emplace_back("window", number(std::int64_t{term.window}));
     return {object};
 }
 

@@ -1,9 +1,12 @@
 #include "ops/check.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace normscan {
 namespace {
+
+constexpr double most_sigma = 1e4;  // of maps in pixels; above, the tables would only eat memory
 
 std::string list(std::initializer_list<std::int64_t> numbers) {
     std::string text = "[";
@@ -94,6 +97,22 @@ void Check::floating(std::initializer_list<Named> tensors) const {
     for (const Named& t : tensors) {
         same_dtype(t, first);
         strides(t);
+    }
+}
+
+void Check::sigma(double sigma) const {
+    if (!(sigma >= 0.0 && sigma <= most_sigma)) fail("sigma is ", sigma, " pixels, expected 0..", most_sigma);
+}
+
+void Check::pooling(PoolMethod method, double parameter) const {
+    if (method == PoolMethod::topk && !(parameter > 0.0 && parameter <= 1.0)) {
+        fail("parameter is ", parameter, ", expected a share in (0, 1] for topk");
+    }
+    if (method == PoolMethod::quantile && !(parameter >= 0.0 && parameter <= 1.0)) {
+        fail("parameter is ", parameter, ", expected 0..1 for quantile");
+    }
+    if (method == PoolMethod::area && !std::isfinite(parameter)) {
+        fail("parameter is ", parameter, ", expected a finite threshold for area");
     }
 }
 

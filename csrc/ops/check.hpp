@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "normscan/error.hpp"
+#include "normscan/ops.hpp"
 #include "normscan/tensor.hpp"
 
 namespace normscan {
@@ -44,6 +45,10 @@ class Check {
 
     // The usual first lines of an op: floating dtype, equal for all, strides.
     void floating(std::initializer_list<Named> tensors) const;
+
+    // The numbers that blurring and pooling take.
+    void sigma(double sigma) const;
+    void pooling(PoolMethod method, double parameter) const;
 
     template <class... Parts>
     [[noreturn]] void fail(const Parts&... parts) const {

@@ -20,6 +20,10 @@ constexpr std::int64_t ssim_rows = 32;   // rows of a task
 constexpr double ssim_sigma = 1.5;
 constexpr double least_magnitude = 1e-12;
 
+bool windowed(Metric metric) {
+    return metric == Metric::ssim || metric == Metric::cs;
+}
+
 struct Sizes {
     std::int64_t images, channels, height, width, positions;
 };
@@ -32,7 +36,7 @@ Sizes check(const Check& check, const Tensor& a, const Tensor& b, const Tensor& 
     check.same_shape({"b", b}, {"a", a});
     check.shape({out_name, out}, {a.size(0), a.size(2), a.size(3)}, "[N,H,W]");
     if (a.size(1) == 0) check.fail("a has no channels, shape ", shape_text(a), "; expected C >= 1");
-    if (metric == Metric::ssim && (window < 1 || window % 2 == 0)) {
+    if (windowed(metric) && (window < 1 || window % 2 == 0)) {
         check.fail("window is ", window, ", expected an odd number of at least 1");
     }
     return {a.size(0), a.size(1), a.size(2), a.size(3), a.size(2) * a.size(3)};
@@ -142,7 +146,7 @@ void run_pointwise_backward(const Sizes& s, const Tensor& grad_out, const Tensor
 }
 
 template <class T>
-void run_ssim(const Sizes& s, const Tensor& a, const Tensor& b, const Tensor& out, int taps) {
+void run_ssim(const Sizes& s, const Tensor& a, const Tensor& b, const Tensor& out, bool with_light, int taps) {
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(distance)).ssim;
     const SsimWindow<T> window(taps, s);
     const std::int64_t bands = (s.height + ssim_rows - 1) / ssim_rows;
@@ -150,7 +154,7 @@ void run_ssim(const Sizes& s, const Tensor& a, const Tensor& b, const Tensor& ou
         const std::int64_t n = task / bands, begin = task % bands * ssim_rows;
         const Buffer<T> scratch(kernels::ssim_forward_scratch(s.width, ssim_rows, taps / 2));
         kernel({planes<const T>(a, n), planes<const T>(b, n), s.height, s.channels, begin,
-                std::min(begin + ssim_rows, s.height), window.view(), map_of<T>(out, n), scratch.get()});
+                std::min(begin + ssim_rows, s.height), with_light, window.view(), map_of<T>(out, n), scratch.get()});
     });
 }
 
@@ -163,15 +167,15 @@ kernels::Planes<T> plane(const Tensor& t, std::int64_t n, std::int64_t c) {
 
 template <class T>
 void run_ssim_backward(const Sizes& s, const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
-                       const Tensor& grad_b, int taps) {
+                       const Tensor& grad_b, bool with_light, int taps) {
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(distance)).ssim_backward;
     const SsimWindow<T> window(taps, s);
     parallel_for(s.images * s.channels, [&](std::int64_t task) {
         const std::int64_t n = task / s.channels, c = task % s.channels;
         const Buffer<T> scratch(kernels::ssim_backward_scratch(s.width, s.height, taps / 2));
         kernel({plane<const T>(a, n, c), plane<const T>(b, n, c), map_of<const T>(grad_out, n), s.height,
-                static_cast<T>(-1.0 / static_cast<double>(s.channels)), window.view(), plane<T>(grad_a, n, c),
-                plane<T>(grad_b, n, c), scratch.get()});
+                static_cast<T>(-1.0 / static_cast<double>(s.channels)), with_light, window.view(),
+                plane<T>(grad_a, n, c), plane<T>(grad_b, n, c), scratch.get()});
     });
 }
 
@@ -183,7 +187,7 @@ void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric
     checks.output({"out", out});
     if (s.positions == 0) return;
     for_dtype(a.dtype, [&]<class T>() {
-        if (metric == Metric::ssim) return run_ssim<T>(s, a, b, out, window);
+        if (windowed(metric)) return run_ssim<T>(s, a, b, out, metric == Metric::ssim, window);
         run_pointwise<T>(s, a, b, out, metric);
     });
 }
@@ -199,7 +203,9 @@ void distance_backward(const Tensor& grad_out, const Tensor& a, const Tensor& b,
     checks.output({"grad_b", grad_b});
     if (s.positions == 0) return;
     for_dtype(a.dtype, [&]<class T>() {
-        if (metric == Metric::ssim) return run_ssim_backward<T>(s, grad_out, a, b, grad_a, grad_b, window);
+        if (windowed(metric)) {
+            return run_ssim_backward<T>(s, grad_out, a, b, grad_a, grad_b, metric == Metric::ssim, window);
+        }
         run_pointwise_backward<T>(s, grad_out, a, b, grad_a, grad_b, metric);
     });
 }

@@ -112,15 +112,7 @@ void check_map(const Check& check, const Tensor& map, PoolMethod method, double 
     if (map.size(0) > 0 && map.size(1) * map.size(2) == 0) {
         check.fail("map has shape ", shape_text(map), ", expected H and W >= 1");
     }
-    if (method == PoolMethod::topk && !(parameter > 0.0 && parameter <= 1.0)) {
-        check.fail("parameter is ", parameter, ", expected a share in (0, 1] for topk");
-    }
-    if (method == PoolMethod::quantile && !(parameter >= 0.0 && parameter <= 1.0)) {
-        check.fail("parameter is ", parameter, ", expected 0..1 for quantile");
-    }
-    if (method == PoolMethod::area && !std::isfinite(parameter)) {
-        check.fail("parameter is ", parameter, ", expected a finite threshold for area");
-    }
+    check.pooling(method, parameter);
 }
 
 }  // namespace

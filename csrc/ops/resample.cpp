@@ -1,8 +1,8 @@
 // Resampling of maps: checks, tables and threading. Blocks are 32 rows of one map.
 #include <algorithm>
-#include <vector>
 
 #include "normscan/ops.hpp"
+#include "ops/axis.hpp"
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
@@ -14,25 +14,6 @@ namespace normscan {
 namespace {
 
 constexpr std::int64_t rows_per_task = 32;
-
-// Half-pixel centres (align_corners false), held at the first and the last input.
-template <class T>
-struct Axis {
-    std::vector<std::int64_t> low, high;
-    std::vector<T> share;
-
-    Axis(std::int64_t from, std::int64_t to) {
-        const double scale = static_cast<double>(from) / static_cast<double>(to);
-        for (std::int64_t i = 0; i < to; ++i) {
-            const double at = std::max(0.0, (static_cast<double>(i) + 0.5) * scale - 0.5);
-            const std::int64_t first = std::min(static_cast<std::int64_t>(at), from - 1);
-            low.push_back(first);
-            high.push_back(std::min(first + 1, from - 1));
-            share.push_back(static_cast<T>(std::min(1.0, at - static_cast<double>(first))));
-        }
-    }
-    kernels::Taps<T> view() const { return {low.data(), high.data(), share.data()}; }
-};
 
 template <class T>
 void run(const Tensor& map, const Tensor& out) {

@@ -15,8 +15,7 @@ namespace normscan {
 namespace {
 
 constexpr std::int64_t rows_per_task = 32;
-constexpr double truncate = 4.0;    // radius in sigmas, as in scipy.ndimage.gaussian_filter
-constexpr double most_sigma = 1e4;  // of maps in pixels; above, the tables would only eat memory
+constexpr double truncate = 4.0;  // radius in sigmas, as in scipy.ndimage.gaussian_filter
 
 template <class T>
 std::vector<T> gaussian_weights(double sigma, std::int64_t radius) {
@@ -66,9 +65,7 @@ void smooth(const Tensor& map, const Tensor& out, double sigma) {
     check.floating({{"map", map}, {"out", out}});
     check.same_shape({"out", out}, {"map", map});
     check.output({"out", out});
-    if (!(sigma >= 0.0 && sigma <= most_sigma)) {
-        check.fail("sigma is ", sigma, " pixels, expected 0..", most_sigma);
-    }
+    check.sigma(sigma);
     if (map.data == out.data && map.data != nullptr) check.fail("out is the map itself; pass another tensor");
     if (map.size(0) * map.size(1) * map.size(2) == 0) return;
     for_dtype(map.dtype, [&]<class T>() { run<T>(map, out, sigma); });

@@ -23,7 +23,8 @@ class Tensor(Protocol):
     def __dlpack__(self) -> Any: ...
 
 _Resize = Literal["stretch", "fit", "crop"]
-_Metric = Literal["l1", "l2", "cosine", "relative_l1", "ssim"]
+_Metric = Literal["l1", "l2", "cosine", "relative_l1", "ssim", "cs"]
+_Fuse = Literal["sum", "product"]
 _Pool = Literal["mean", "max", "topk", "quantile", "area"]
 _Group = Literal["mean", "max", "fraction"]
 
@@ -62,7 +63,7 @@ def gaussian_backward(
     grad_whitener: Tensor,
 ) -> None: ...
 def distance(a: Tensor, b: Tensor, out: Tensor, *, metric: _Metric | str, window: int = 11) -> None:
-    """a, its reference b [N,C,H,W] -> out [N,H,W]. window (odd) is for ssim."""
+    """a, its reference b [N,C,H,W] -> out [N,H,W]. window (odd) is for ssim and cs."""
 
 def distance_backward(
     grad_out: Tensor,
@@ -74,6 +75,20 @@ def distance_backward(
     metric: _Metric | str,
     window: int = 11,
 ) -> None: ...
+def distance_maps(
+    levels: Sequence[tuple[Tensor, Tensor]],
+    out_map: Tensor,
+    out_score: Tensor,
+    *,
+    metric: _Metric | str,
+    weights: Sequence[float],
+    fuse: _Fuse | str,
+    sigma: float,
+    pool: _Pool | str,
+    parameter: float = 0.0,
+) -> None:
+    """Levels (a, its reference b) [N,C_l,H_l,W_l] -> out_map [N,H,W], fused and blurred; out_score [N], pooled."""
+
 def attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, scale: float) -> None:
     """softmax(q k^T scale) v: q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv] -> out [N,H,L,dv], lse [N,H,L] (log-sum-exp)."""
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pytest
 import torch
 
-from normscan.nn.losses import GaussianDescriptor, reconstruction_loss
+from arrays import uniform
+from normscan.errors import ArgumentError
+from normscan.nn.losses import GaussianDescriptor, _scales, ms_ssim_loss, reconstruction_loss
+from reference.ms_ssim import ms_ssim
 
 
 def with_scale(scale: float, channels: int = 4) -> GaussianDescriptor:
@@ -57,3 +62,42 @@ def test_reconstruction_loss_is_zero_for_the_picture_itself() -> None:
     x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert reconstruction_loss(x, x).item() < 1e-4
     assert reconstruction_loss(1 - x, x).item() > 0.5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(2, 3, 11, 30), (2, 1, 21, 22), (1, 2, 43, 39), (2, 1, 160, 81), (1, 1, 161, 170)])
+def test_ms_ssim_agrees_with_the_reference(shape: tuple[int, ...], dtype: str) -> None:
+    """From one scale to five, odd and even sides."""
+    y = uniform(*shape, dtype=dtype)
+    x = (0.7 * y + 0.3 * uniform(*shape, dtype=dtype, seed=1)).astype(dtype)
+    found = ms_ssim_loss(torch.from_numpy(x), torch.from_numpy(y)).item()
+    assert found == pytest.approx(1 - ms_ssim(x, y), abs=2e-4 if dtype == "float32" else 1e-10)
+
+
+def test_ms_ssim_has_five_scales_from_161_pixels_on() -> None:
+    """At 160 pixels the fifth would have 10."""
+    assert [_scales(side, 500) for side in (11, 20, 21, 41, 80, 81, 160, 161, 500)] == [1, 1, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_ms_ssim_gradient() -> None:
+    y = torch.from_numpy(uniform(1, 2, 22, 23, dtype="float64"))
+    x = torch.from_numpy(uniform(1, 2, 22, 23, dtype="float64", seed=1)) * 0.4 + 0.6 * y
+    assert torch.autograd.gradcheck(ms_ssim_loss, (x.requires_grad_(), y.requires_grad_()))
+
+
+def test_ms_ssim_of_opposites_has_a_finite_gradient() -> None:
+    """Its contrast-structure is negative, whose fractional power would be NaN."""
+    y = torch.from_numpy(uniform(1, 1, 32, 32))
+    x = (1 - y).requires_grad_()
+    loss = ms_ssim_loss(x, y)
+    loss.backward()
+    assert loss.item() > 0.99
+    assert x.grad is not None
+    assert np.isfinite(x.grad.numpy()).all()
+
+
+def test_ms_ssim_of_the_picture_itself_and_of_a_small_one() -> None:
+    x = torch.from_numpy(uniform(2, 3, 40, 40))
+    assert abs(ms_ssim_loss(x, x).item()) < 2e-4
+    with pytest.raises(ArgumentError, match="10 x 64 pixels, expected at least 11"):
+        ms_ssim_loss(torch.zeros(1, 1, 10, 64), torch.zeros(1, 1, 10, 64))

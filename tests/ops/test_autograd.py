@@ -16,7 +16,7 @@ from normscan.ops.autograd.attention import attention_forward
 from normscan.ops.autograd.distance import distance_map
 from normscan.ops.autograd.gaussian import gaussian
 
-METRICS = ["l1", "l2", "cosine", "relative_l1", "ssim"]
+METRICS = ["l1", "l2", "cosine", "relative_l1", "ssim", "cs"]
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:

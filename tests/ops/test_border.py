@@ -56,6 +56,14 @@ def _distance_backward(metric: str) -> Callable[[], Call]:
     return make
 
 
+def _distance_maps() -> Call:
+    shapes = [(2, 3, 4, 5), (2, 4, 2, 3)]
+    tensors = {f"levels[{i}].{side}": uniform(*shapes[i], seed="ab".index(side)) for i in range(2) for side in "ab"}
+    tensors |= {"out_map": unwritten(2, 6, 7), "out_score": unwritten(2)}
+    options = {"metric": "l1", "weights": [1.0, 1.0], "fuse": "product", "sigma": 1.0, "pool": "max"}
+    return Call(tensors, ("out_map", "out_score"), options)
+
+
 def _attention() -> Call:
     tensors = {"q": normal(2, 3, 4, 5), "k": normal(2, 3, 6, 5), "v": normal(2, 3, 6, 7)}
     return Call(tensors | {"out": unwritten(2, 3, 4, 7), "lse": unwritten(2, 3, 4)}, ("out", "lse"), {"scale": 0.5})
@@ -110,6 +118,7 @@ CALLS: dict[str, Callable[[], Call]] = {
     "distance ssim": _distance("ssim"),
     "distance_backward": _distance_backward("cosine"),
     "distance_backward ssim": _distance_backward("ssim"),
+    "distance_maps": _distance_maps,
     "attention": _attention,
     "attention_backward": _attention_backward,
     "resample": _resample,
@@ -123,7 +132,10 @@ FLOATING = [(call, name) for call, name in ARGUMENTS if CALLS[call]().tensors[na
 
 
 def run(call: str, tensors: dict[str, Any], options: dict[str, Any]) -> None:
-    getattr(_native, call.split(maxsplit=1)[0])(*tensors.values(), **options)
+    arguments = list(tensors.values())
+    if call == "distance_maps":  # its first argument is a list of pairs
+        arguments = [[tuple(arguments[:2]), tuple(arguments[2:4])], *arguments[4:]]
+    getattr(_native, call.split(maxsplit=1)[0])(*arguments, **options)
 
 
 def refused(call: str, name: str, value: object, named: tuple[str, ...] = ()) -> str:
@@ -136,7 +148,7 @@ def refused(call: str, name: str, value: object, named: tuple[str, ...] = ()) ->
         run(call, tensors | {name: value}, options)
     message = str(caught.value)
     assert re.match(rf"{call.split(maxsplit=1)[0]}: ", message), message
-    assert re.search(rf"\b({'|'.join(named or (name,))})\b", message), message
+    assert re.search(rf"\b({'|'.join(map(re.escape, named or (name,)))})\b", message), message
     for output in outputs:
         assert output == name or np.isnan(tensors[output]).all(), f"{output} was written before {name} was checked"
     return message
@@ -185,7 +197,7 @@ AXES = [
     if (call, name) not in {("restore", "map"), ("restore", "out"), ("aggregate", "out")}
     and (call, name, axis)
     not in {("prepare", "image", 0), ("prepare", "image", 1), ("prepare", "out", 1), ("prepare", "out", 2)}
-    and not (call == "resample" and axis > 0)
+    and not ((call == "resample" or name == "out_map") and axis > 0)
     and not (call == "pool" and name == "map" and axis > 0)
 ]
 

@@ -20,13 +20,13 @@ METRICS = reference.METRICS
 
 def pair_of(metric: str, *shape: int, dtype: str = "float32") -> tuple[Array, Array]:
     """Pictures in 0..1 for ssim, features around 0 for the others."""
-    make = uniform if metric == "ssim" else normal
+    make = uniform if metric in reference.WINDOWED else normal
     return make(*shape, dtype=dtype, seed=1), make(*shape, dtype=dtype, seed=2)
 
 
 def name(metric: str, suffix: str = "") -> str:
     """The row of the table of tolerances."""
-    return f"distance_ssim{suffix}" if metric == "ssim" else f"distance{suffix}"
+    return f"distance_ssim{suffix}" if metric in reference.WINDOWED else f"distance{suffix}"
 
 
 def run_forward(a: Array, b: Array, metric: str, **options: int) -> Array:
@@ -42,7 +42,13 @@ def run_backward(grad_out: Array, a: Array, b: Array, metric: str, **options: in
 
 
 def cancelling(grad_out: Array, x: Array, metric: str) -> Array | None:
-    """What cosine's backward cancels by its projection (everything, for one channel): gradient over norm."""
+    """What a backward cancels to nothing.
+
+    Cosine's projection, which takes everything where there is one channel: gradient over norm. And all of cs where
+    there is one pixel, which has no variance: gradient over C2.
+    """
+    if metric == "cs" and x.shape[2:] == (1, 1):
+        return np.abs(grad_out[:, None]) / reference.C2
     if metric != "cosine":
         return None
     norm = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
@@ -81,6 +87,8 @@ def in_torch(a: torch.Tensor, b: torch.Tensor, metric: str, window: int) -> torc
     mean_a, mean_b = windowed(a), windowed(b)
     variances = windowed(a * a) - mean_a**2 + windowed(b * b) - mean_b**2
     covariance = windowed(a * b) - mean_a * mean_b
+    if metric == "cs":
+        return (1 - (2 * covariance + 0.03**2) / (variances + 0.03**2)).mean(1)
     top = (2 * mean_a * mean_b + 0.01**2) * (2 * covariance + 0.03**2)
     return (1 - top / ((mean_a**2 + mean_b**2 + 0.01**2) * (variances + 0.03**2))).mean(1)
 
@@ -149,6 +157,17 @@ def test_layouts(dtype: str, metric: str, layout: str) -> None:
         assert_close(found, want, name(metric, "_backward"))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("channels", [1, 8, 19, 111, 256])
+@pytest.mark.parametrize("layout", ["channels_last", "channels_last_strided"])
+def test_channels_side_by_side(layout: str, channels: int, metric: str, dtype: str) -> None:
+    """Read in place from a whole vector of channels on, whatever rest they leave."""
+    a, b = pair_of(metric, 2, channels, 13, 21, dtype=dtype)
+    found = run_forward(LAYOUTS[layout](a), LAYOUTS[layout](b), metric)
+    assert_close(found, reference.distance(a, b, metric=metric), name(metric))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_one_side_may_be_channels_last(metric: str) -> None:
     a, b = pair_of(metric, 2, 5, 13, 12)
@@ -168,17 +187,19 @@ def test_one_side_may_be_channels_last(metric: str) -> None:
 )
 def test_any_shape(images: int, channels: int, height: int, width: int, metric: str, dtype: str, window: int) -> None:
     pair = pair_of(metric, images, channels, height, width, dtype=dtype)
-    check(*pair, metric, **({"window": max(window, 3)} if metric == "ssim" else {}))
+    check(*pair, metric, **({"window": max(window, 3)} if metric in reference.WINDOWED else {}))
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_equal_pictures_are_at_distance_zero(metric: str) -> None:
     a, _ = pair_of(metric, 2, 5, 13, 12)
-    np.testing.assert_allclose(run_forward(a, a.copy(), metric), 0, atol=2e-4 if metric == "ssim" else 1e-12)
+    np.testing.assert_allclose(
+        run_forward(a, a.copy(), metric), 0, atol=2e-4 if metric in reference.WINDOWED else 1e-12
+    )
     grad_a, grad_b = run_backward(np.ones((2, 13, 12), np.float32), a, a.copy(), metric)
     # sign(0) = 0 as in torch; SSIM has its maximum here, up to rounding over C2.
-    np.testing.assert_allclose(grad_a, 0, atol=1e-2 if metric == "ssim" else 1e-6)
-    np.testing.assert_allclose(grad_b, 0, atol=1e-2 if metric == "ssim" else 1e-6)
+    np.testing.assert_allclose(grad_a, 0, atol=1e-2 if metric in reference.WINDOWED else 1e-6)
+    np.testing.assert_allclose(grad_b, 0, atol=1e-2 if metric in reference.WINDOWED else 1e-6)
 
 
 def test_small_cosine_distances_keep_their_digits() -> None:
@@ -235,6 +256,6 @@ def test_nan_reaches_its_own_position(side: str, metric: str) -> None:
         assert np.isnan(out).sum() == 1
     if metric == "relative_l1" and side == "b":
         assert np.isnan(out[1]).all()
-    if metric == "ssim":
+    if metric in reference.WINDOWED:
         assert np.isnan(out[1, :9, :10]).all()
         assert np.isfinite(out[1, 9:, 10:]).all()

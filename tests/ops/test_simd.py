@@ -17,6 +17,7 @@ from arrays import FLOATS, LAYOUTS, normal, uniform, unwritten
 from normscan import _native
 from reference import attention as reference_attention
 from reference import distance as reference_distance
+from reference import distance_maps as reference_distance_maps
 from reference import gaussian as reference_gaussian
 from reference import pool as reference_pool
 from reference import prepare as reference_prepare
@@ -89,10 +90,10 @@ def check_gaussian(dtype: str, channels: int) -> None:
 
 
 def check_distance(dtype: str, metric: str) -> None:
-    op = "distance_ssim" if metric == "ssim" else "distance"
-    for width in (1, 7, 16, 37):
+    op = "distance_ssim" if metric in reference_distance.WINDOWED else "distance"
+    for channels, width in ((19, 1), (3, 7), (19, 16), (83, 37)):
         for place in LAYOUTS.values():
-            a, b = uniform(2, 19, 12, width, dtype=dtype), uniform(2, 19, 12, width, dtype=dtype, seed=1)
+            a, b = (uniform(2, channels, 12, width, dtype=dtype, seed=seed) for seed in (0, 1))
             grad_out = normal(2, 12, width, dtype=dtype)
             out, grads = unwritten(2, 12, width, dtype=dtype), [unwritten(*a.shape, dtype=dtype) for _ in "ab"]
             _native.distance(place(a), place(b), out, metric=metric)
@@ -101,6 +102,21 @@ def check_distance(dtype: str, metric: str) -> None:
             expected = reference_distance.distance_backward(grad_out, a, b, metric=metric)
             for found, want in zip(grads, expected, strict=True):
                 assert_close(found, want, f"{op}_backward")
+
+
+def check_distance_maps(dtype: str, metric: str) -> None:
+    op = "distance_maps_ssim" if metric in reference_distance.WINDOWED else "distance_maps"
+    for width in (1, 7, 16, 37):
+        levels = [tuple(uniform(2, 9, 12, width, dtype=dtype, seed=s) for s in (0, 1))]
+        levels.append(tuple(uniform(2, 20, 5, 9, dtype=dtype, seed=s) for s in (2, 3)))
+        for fuse in ("sum", "product"):
+            out, score = unwritten(2, 24, 2 * width, dtype=dtype), unwritten(2, dtype=dtype)
+            options = {"metric": metric, "weights": [1.0, 1.0], "fuse": fuse, "sigma": 1.2}
+            _native.distance_maps(levels, out, score, pool="mean", **options)
+            size = (24, 2 * width)
+            expected = reference_distance_maps.distance_maps(levels, size=size, pool_method="mean", **options)
+            for found, want in zip((out, score), expected, strict=True):
+                assert_close(found, want, op)
 
 
 def check_attention(dtype: str, size: int) -> None:
@@ -147,6 +163,7 @@ def _main() -> None:
             check_attention(dtype, channels)
         for metric in reference_distance.METRICS:
             check_distance(dtype, metric)
+            check_distance_maps(dtype, metric)
         for width in (1, 7, 16, 37):
             check_maps(dtype, width)
     for dtype in ("uint8", "uint16", "float32"):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arrays import Array, normal, uniform, unwritten
+from arrays import Array, channels_last, normal, uniform, unwritten
 from normscan import _native
 
 Results = tuple[Array, ...]
@@ -41,6 +41,17 @@ def _distance(dtype: str, metric: str) -> Results:
     _native.distance(a, b, out, metric=metric)
     _native.distance_backward(normal(3, 61, 67, dtype=dtype), a, b, *grads, metric=metric)
     return (out, *grads)
+
+
+def _distance_maps(dtype: str) -> Results:
+    sides = [(5, 61, 67), (35, 31, 33)]
+    levels = [(uniform(3, *s, dtype=dtype, seed=1), uniform(3, *s, dtype=dtype, seed=2)) for s in sides]
+    levels.append((channels_last(levels[1][0]), channels_last(levels[1][1])))
+    out, score = unwritten(3, 150, 131, dtype=dtype), unwritten(3, dtype=dtype)
+    _native.distance_maps(
+        levels, out, score, metric="cosine", weights=[1.0] * 3, fuse="product", sigma=2.0, pool="mean"
+    )
+    return (out, score)
 
 
 def _attention(dtype: str) -> Results:
@@ -78,10 +89,11 @@ WORK: dict[str, Callable[[], Results]] = {
     "pictures": _pictures,
     **{f"gaussian {dtype}": lambda dtype=dtype: _gaussian(dtype) for dtype in ("float32", "float64")},
     **{f"attention {dtype}": lambda dtype=dtype: _attention(dtype) for dtype in ("float32", "float64")},
+    **{f"distance_maps {dtype}": lambda dtype=dtype: _distance_maps(dtype) for dtype in ("float32", "float64")},
     **{f"maps {dtype}": lambda dtype=dtype: _maps(dtype) for dtype in ("float32", "float64")},
     **{
         f"distance {metric} {dtype}": lambda metric=metric, dtype=dtype: _distance(dtype, metric)
-        for metric in ("l1", "l2", "cosine", "relative_l1", "ssim")
+        for metric in ("l1", "l2", "cosine", "relative_l1", "ssim", "cs")
         for dtype in ("float32", "float64")
     },
 }

@@ -5,6 +5,7 @@
     cosine       0.5 sum_c (a/|a| - b/|b|)^2, norms over channels, at least 1e-12 (STFPM, Wang et al. 2021)
     relative_l1  mean_c |a - b| / max(mean_{c,p} |b|, 1e-12), one denominator per image (PIAD, arXiv 1909.05904)
     ssim         mean_c (1 - SSIM) (Wang et al. 2004, eq. 13)
+    cs           mean_c (1 - CS), CS = A2 / B2 below: SSIM without its luminance (Wang et al. 2003, eq. 7)
 
 SSIM has data range 1, K1 = 0.01, K2 = 0.03 and a Gaussian window of sigma 1.5; variances are weighted and biased. At
 the border the window is cut to the picture and renormalised, so that the map has the picture's size. With E the
@@ -24,7 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-METRICS = ("l1", "l2", "cosine", "relative_l1", "ssim")
+METRICS = ("l1", "l2", "cosine", "relative_l1", "ssim", "cs")
+WINDOWED = ("ssim", "cs")
 SMALLEST_NORM = 1e-12
 C1, C2, SIGMA = 0.01**2, 0.03**2, 1.5
 
@@ -50,7 +52,7 @@ def window_matrix(side: int, window: int) -> Array:
 class _Ssim:
     """The parts of SSIM that forward and backward share, for one pair [N,C,H,W]."""
 
-    def __init__(self, a: Array, b: Array, window: int) -> None:
+    def __init__(self, a: Array, b: Array, window: int, luminance: bool) -> None:
         self.rows, self.columns = window_matrix(a.shape[2], window), window_matrix(a.shape[3], window)
         self.mean_a, self.mean_b = self.windowed(a), self.windowed(b)
         variance_a = self.windowed(a * a) - self.mean_a**2
@@ -58,7 +60,8 @@ class _Ssim:
         covariance = self.windowed(a * b) - self.mean_a * self.mean_b
         self.a1, self.a2 = 2 * self.mean_a * self.mean_b + C1, 2 * covariance + C2
         self.b1, self.b2 = self.mean_a**2 + self.mean_b**2 + C1, variance_a + variance_b + C2
-        self.value = self.a1 * self.a2 / (self.b1 * self.b2)
+        self.luminance = luminance
+        self.value = self.a1 * self.a2 / (self.b1 * self.b2) if luminance else self.a2 / self.b2
 
     def windowed(self, x: Array) -> Array:
         return self.rows @ x @ self.columns.T
@@ -67,11 +70,15 @@ class _Ssim:
         return self.rows.T @ x @ self.columns
 
     def backward(self, grad: Array, a: Array, b: Array) -> Array:
-        """The gradient with respect to a of sum(grad * SSIM)."""
-        product = self.b1 * self.b2
-        by_mean = 2 * self.mean_b * (self.a2 - self.a1) / product
-        by_mean += 2 * self.mean_a * self.value * (1 / self.b2 - 1 / self.b1)
-        by_square, by_product = -self.value / self.b2, 2 * self.a1 / product
+        """The gradient with respect to a of sum(grad * value)."""
+        if self.luminance:
+            product = self.b1 * self.b2
+            by_mean = 2 * self.mean_b * (self.a2 - self.a1) / product
+            by_mean += 2 * self.mean_a * self.value * (1 / self.b2 - 1 / self.b1)
+            by_square, by_product = -self.value / self.b2, 2 * self.a1 / product
+        else:
+            by_mean = 2 * (self.mean_a * self.value - self.mean_b) / self.b2
+            by_square, by_product = -self.value / self.b2, 2 / self.b2
         return (
             self.adjoint(grad * by_mean) + 2 * a * self.adjoint(grad * by_square) + b * self.adjoint(grad * by_product)
         )
@@ -88,8 +95,8 @@ def distance(a: ArrayLike, b: ArrayLike, *, metric: str, window: int = 11) -> Ar
         return 0.5 * np.sum((_unit(a)[0] - _unit(b)[0]) ** 2, axis=1)
     if metric == "relative_l1":
         return np.mean(np.abs(a - b), axis=1) / _reference_size(b)
-    if metric == "ssim":
-        return np.mean(1.0 - _Ssim(a, b, window).value, axis=1)
+    if metric in WINDOWED:
+        return np.mean(1.0 - _Ssim(a, b, window, metric == "ssim").value, axis=1)
     raise ValueError(f"metric is {metric!r}, expected one of {METRICS}")
 
 
@@ -119,7 +126,8 @@ def distance_backward(
         return grad_a, -grad_a
     if metric == "cosine":
         return _cosine_backward(grad, a, b), _cosine_backward(grad, b, a)
-    if metric == "ssim":
+    if metric in WINDOWED:
         per_channel = np.broadcast_to(-grad / channels, a.shape)
-        return _Ssim(a, b, window).backward(per_channel, a, b), _Ssim(b, a, window).backward(per_channel, b, a)
+        of_a, of_b = _Ssim(a, b, window, metric == "ssim"), _Ssim(b, a, window, metric == "ssim")
+        return of_a.backward(per_channel, a, b), of_b.backward(per_channel, b, a)
     raise ValueError(f"metric is {metric!r}, expected one of {METRICS}")

@@ -53,6 +53,7 @@ SPECS: dict[str, Spec] = {
     "a vector times a map": at_image(VECTOR, L1 | {"weight": 1}, fuse="product", pool="mean"),
     "a small map": spec_of(SSIM, map={"size": [5, 7], "blur_sigma": 3.0}),
     "a term without weight": spec_of(SSIM, L1 | {"weight": 0}),
+    "contrast and structure": spec_of(SSIM | {"metric": "cs", "window": 7}),
     "window 3": at_image(SSIM | {"window": 3, "scale": None}, pool="mean"),
 }
 

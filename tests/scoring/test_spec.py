@@ -354,7 +354,7 @@ def test_a_pool_parameter_that_is_not_finite_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine", "relative_l1"])
-def test_a_window_is_for_ssim_only(metric: str) -> None:
+def test_a_window_is_for_ssim_and_cs_only(metric: str) -> None:
     message = refused(json.dumps(changed(FULL, "terms[0].metric", metric)))
     assert "terms[0].window" in message
 

@@ -20,8 +20,13 @@ namespace normscan {
 enum class Resize { stretch, fit, crop };
 inline constexpr std::array<std::string_view, 3> resize_names = {"stretch", "fit", "crop"};
 
-enum class Metric { l1, l2, cosine, relative_l1, ssim };
-inline constexpr std::array<std::string_view, 5> metric_names = {"l1", "l2", "cosine", "relative_l1", "ssim"};
+// cs is the contrast-structure factor of ssim alone, as multi-scale SSIM needs it.
+enum class Metric { l1, l2, cosine, relative_l1, ssim, cs };
+inline constexpr std::array<std::string_view, 6> metric_names = {"l1", "l2", "cosine", "relative_l1", "ssim", "cs"};
+
+// How the maps of several levels or terms become one.
+enum class Fuse { sum, product };
+inline constexpr std::array<std::string_view, 2> fuse_names = {"sum", "product"};
 
 enum class PoolMethod { mean, max, topk, quantile, area };
 inline constexpr std::array<std::string_view, 5> pool_names = {"mean", "max", "topk", "quantile", "area"};
@@ -63,11 +68,21 @@ void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const
 void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
                        const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener);
 
-// Distance of a to its reference b, both [N,C,H,W] -> out [N,H,W]. `window` (odd) is for ssim alone. The denominator of
-// relative_l1 is a constant to the gradient.
+// Distance of a to its reference b, both [N,C,H,W] -> out [N,H,W]. `window` (odd) is for ssim and cs. The denominator
+// of relative_l1 is a constant to the gradient.
 void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window = 11);
 void distance_backward(const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
                        const Tensor& grad_b, Metric metric, int window = 11);
+
+// Levels of features at resolutions of their own, a and its reference b [N,C_l,H_l,W_l] -> out_map [N,H,W]: the sum of
+// weights[l] * distance(level l), or the product of the distances (weights 1), each brought to H x W bilinearly
+// (align_corners false), then `smooth` with sigma -> out_score [N] by `pool`. One map of H x W an image is all that is
+// kept beside the levels' own.
+struct FeaturePair {
+    Tensor a, b;
+};
+void distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score, Metric metric,
+                   std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool, double parameter = 0.0);
 
 // out = softmax(q k^T scale) v, lse = log-sum-exp of the scaled scores, without a table of L x M.
 // q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv], out [N,H,L,dv], lse [N,H,L].

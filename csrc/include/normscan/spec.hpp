@@ -47,9 +47,6 @@ struct Term {
     double weight = 1.0;
 };
 
-enum class Fuse { sum, product };
-inline constexpr std::array<std::string_view, 2> fuse_names = {"sum", "product"};
-
 enum class PoolAt { term, image };
 inline constexpr std::array<std::string_view, 2> pool_at_names = {"term", "image"};
 

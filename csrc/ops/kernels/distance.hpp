@@ -50,6 +50,7 @@ template <class T>
 struct SsimForward {
     Planes<const T> a, b;
     std::int64_t height, channels, begin, end;
+    bool with_light;  // SSIM; else its contrast-structure factor
     Window<T> window;
     Map<T> out;
     T* scratch;  // ssim_forward_scratch
@@ -62,6 +63,7 @@ struct SsimBackward {
     Map<const T> grad_out;
     std::int64_t height;
     T factor;  // - 1 / C
+    bool with_light;
     Window<T> window;
     Planes<T> grad_a, grad_b;
     T* scratch;  // ssim_backward_scratch

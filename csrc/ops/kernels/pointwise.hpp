@@ -1,6 +1,7 @@
 // Distances that look at one position at a time. Part of kernels/distance.cpp; everything is in an anonymous namespace.
 #pragma once
 
+#include "ops/kernels/beside.hpp"
 #include "ops/kernels/distance.hpp"
 #include "ops/kernels/gather.hpp"
 
@@ -8,10 +9,6 @@ namespace normscan::kernels {
 namespace {
 
 constexpr std::int64_t P = distance_positions;
-
-// A norm below this counts as this one (and has no gradient), as in torch.nn.functional.normalize.
-template <class T>
-constexpr T least_norm = T(1e-12);
 
 // A block as channels of contiguous positions: where it lies, if positions are adjacent in memory, else gathered.
 template <class T>
@@ -49,6 +46,7 @@ void inverse_norms(const Block<T>& a, std::int64_t channels, std::int64_t count,
 
 template <class T>
 void pointwise(const PointwiseForward<T>& f) {
+    if (beside(f.a, f.channels) && beside(f.b, f.channels)) return pointwise_beside(f);
     const Block<T> a = block_of(f.a, f.first, f.count, f.channels, f.scratch);
     const Block<T> b = block_of(f.b, f.first, f.count, f.channels, f.scratch + f.channels * P);
     T sum[P] = {}, a_share[P], b_share[P];
@@ -138,6 +136,7 @@ void pointwise_backward(const PointwiseBackward<T>& f) {
 
 template <class T>
 double magnitude(const MagnitudeSum<T>& f) {
+    if (beside(f.b, f.channels)) return magnitude_beside(f);
     const Block<T> b = block_of(f.b, f.first, f.count, f.channels, f.scratch);
     T sum[P] = {};
     for (std::int64_t c = 0; c < f.channels; ++c) {

@@ -79,16 +79,17 @@ void moments(const T* a, const T* b, std::int64_t top, std::int64_t y, std::int6
     blur_along<T, 5>(border, window, window.column_share, out);
 }
 
-// The four factors of SSIM = (light contrast) / (light_norm contrast_norm) from the five moments.
+// The four factors of SSIM = (light contrast) / (light_norm contrast_norm) from the five moments. Without light that
+// quotient is the contrast-structure factor alone, as in multi-scale SSIM (Wang et al. 2003, eq. 7).
 template <class T>
 struct Similarity {
     Vec<T> mean_a, mean_b;  // of the shifted pixels
     Vec<T> light, contrast, light_norm, contrast_norm;
 
-    Similarity(const T* m, std::int64_t width) : mean_a(load(m)), mean_b(load(m + width)) {
+    Similarity(const T* m, std::int64_t width, bool with_light) : mean_a(load(m)), mean_b(load(m + width)) {
         const Vec<T> a = mean_a + ssim_shift<T>, b = mean_b + ssim_shift<T>;
-        light = 2 * a * b + ssim_c1<T>;
-        light_norm = a * a + b * b + ssim_c1<T>;
+        light = with_light ? 2 * a * b + ssim_c1<T> : splat(T(1));
+        light_norm = with_light ? a * a + b * b + ssim_c1<T> : splat(T(1));
         const Vec<T> var_a = load(m + 2 * width) - mean_a * mean_a, var_b = load(m + 3 * width) - mean_b * mean_b;
         contrast = 2 * (load(m + 4 * width) - mean_a * mean_b) + ssim_c2<T>;
         contrast_norm = var_a + var_b + ssim_c2<T>;
@@ -113,7 +114,7 @@ void ssim(const SsimForward<T>& f) {
             moments(a, b, top, y, f.height, f.window, border, m);
             T* const to = sum + (y - f.begin) * width;
             for (std::int64_t x = 0; x < width; x += lanes<T>) {
-                store(to + x, load(to + x) + (T(1) - Similarity<T>(m + x, width).value()));
+                store(to + x, load(to + x) + (T(1) - Similarity<T>(m + x, width, f.with_light).value()));
             }
         }
     }
@@ -131,14 +132,15 @@ void moment_gradients(const SsimBackward<T>& f, std::int64_t y, const T* m, cons
     const std::int64_t width = ssim_width(f.a.width), plane = f.height * width;
     T* const to = maps + y * width;
     for (std::int64_t x = 0; x < width; x += lanes<T>) {
-        const Similarity<T> s(m + x, width);
+        const Similarity<T> s(m + x, width, f.with_light);
         const Vec<T> scale = load(g + x) * (f.factor * f.window.row_share[y]) * load(f.window.column_share + x);
         const Vec<T> inverse = T(1) / (s.light_norm * s.contrast_norm);
         const Vec<T> value = s.light * s.contrast * inverse;
         const Vec<T> by_square = -value / s.contrast_norm;  // of aa, and of bb
         const Vec<T> by_product = 2 * s.light * inverse;    // of ab
-        const Vec<T> by_light = 2 * s.contrast * inverse;   // of the product of the means
-        const Vec<T> by_norm = -2 * value / s.light_norm;   // of the means' squares, halved
+        const T light_share = f.with_light ? T(2) : T(0);
+        const Vec<T> by_light = light_share * s.contrast * inverse;  // of the product of the means
+        const Vec<T> by_norm = -light_share * value / s.light_norm;  // of the means' squares, halved
         const Vec<T> a = s.mean_a + ssim_shift<T>, b = s.mean_b + ssim_shift<T>;
         const Vec<T> by_a = by_light * b + by_norm * a - 2 * s.mean_a * by_square - s.mean_b * by_product;
         const Vec<T> by_b = by_light * a + by_norm * b - 2 * s.mean_b * by_square - s.mean_a * by_product;

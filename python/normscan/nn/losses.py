@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normscan import ops
+from normscan.errors import ArgumentError
+
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, section 3.2: fine to coarse
+MS_SSIM_SIDE = 11  # of the coarsest scale: the window fits once
+_LEAST_SIMILARITY = 1e-6  # below, a fractional power has no useful gradient, and of a negative number no value
 
 
 def reconstruction_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
@@ -16,6 +21,36 @@ def reconstruction_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
     absolute = ops.distance_map(reconstruction, image, metric="l1")
     structural = ops.distance_map(reconstruction, image, metric="ssim")
     loss: Tensor = absolute.mean() + structural.mean()
+    return loss
+
+
+def _scales(height: int, width: int) -> int:
+    """How many scales keep the shorter side at `MS_SSIM_SIDE` or more: five from 161 pixels on."""
+    side, scales = min(height, width), 0
+    while side >= MS_SSIM_SIDE and scales < len(MS_SSIM_WEIGHTS):
+        side, scales = (side + 1) // 2, scales + 1
+    if scales == 0:
+        raise ArgumentError(f"image is {height} x {width} pixels, expected at least {MS_SSIM_SIDE} on each side")
+    return scales
+
+
+def ms_ssim_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """1 - multi-scale SSIM (Wang et al. 2003, eq. 7), both [N,C,H,W] in 0..1  ->  scalar.
+
+    Contrast and structure count at every scale, luminance at the coarsest; each is a mean over positions, the product
+    over scales is taken for every image and channel. Small pictures have fewer scales, whose weights sum to 1 again.
+    """
+    scales = _scales(*image.shape[-2:])
+    total = sum(MS_SSIM_WEIGHTS[:scales])
+    x, y = (t.reshape(-1, 1, *t.shape[-2:]) for t in (reconstruction, image))
+    similarity = x.new_ones(len(x))
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS[:scales], start=1):
+        distance = ops.distance_map(x, y, metric="ssim" if scale == scales else "cs")
+        part = (1.0 - distance.mean((1, 2))).clamp_min(_LEAST_SIMILARITY)
+        similarity = similarity * part ** (weight / total)
+        if scale < scales:
+            x, y = (F.avg_pool2d(t, 2, ceil_mode=True, count_include_pad=False) for t in (x, y))
+    loss: Tensor = 1.0 - similarity.mean()
     return loss
 
 

@@ -25,3 +25,10 @@ def floating(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype not in (np.float32, np.float64):
         raise ArgumentError(f"{name} has dtype {array.dtype}, expected float32 or float64")
     return np.ascontiguousarray(array)
+
+
+def features(name: str, array: np.ndarray) -> np.ndarray:
+    """As `floating`, but [N,C,H,W] whose channels lie side by side stays as it is: the distances read it in place."""
+    if array.ndim == 4 and array.transpose(0, 2, 3, 1).flags.c_contiguous:
+        return floating(name, array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return floating(name, array)

@@ -1,4 +1,4 @@
-"""What the three custom ops share on their way into the native module."""
+"""What the custom ops share on their way into the native module."""
 
 from __future__ import annotations
 
@@ -15,6 +15,23 @@ def ready(**tensors: torch.Tensor) -> list[torch.Tensor]:
 
     A tensor with other strides is copied here: the native border itself never copies.
     """
+    _check(tensors)
+    return [tensor.detach().contiguous() for tensor in tensors.values()]
+
+
+def ready_features(**tensors: torch.Tensor) -> list[torch.Tensor]:
+    """As `ready`, but channels_last stays as it is: the distances read it in place."""
+    _check(tensors)
+    return [
+        tensor.detach() if _is_channels_last(tensor) else tensor.detach().contiguous() for tensor in tensors.values()
+    ]
+
+
+def _is_channels_last(tensor: torch.Tensor) -> bool:
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def _check(tensors: dict[str, torch.Tensor]) -> None:
     global _threads  # noqa: PLW0603  (one number that mirrors torch's own global)
     if (count := torch.get_num_threads()) != _threads:
         _native.set_threads(count)
@@ -24,4 +41,3 @@ def ready(**tensors: torch.Tensor) -> list[torch.Tensor]:
             raise ArgumentError(
                 f"{name} is on {tensor.device}, but normscan was built without CUDA; move it to the CPU"
             )
-    return [tensor.detach().contiguous() for tensor in tensors.values()]
