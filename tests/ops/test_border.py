@@ -39,6 +39,11 @@ def _gaussian_backward() -> Call:
     return Call(tensors, ("grad_z", "grad_mean", "grad_whitener"), {})
 
 
+def _gaussian_positions() -> Call:
+    tensors = {"z": normal(2, 3, 4, 5), "mean": normal(3, 4, 5), "whitener": normal(4, 5, 6), "out": unwritten(2, 4, 5)}
+    return Call(tensors, ("out",), {})
+
+
 def _distance(metric: str) -> Callable[[], Call]:
     def make() -> Call:
         tensors = {"a": uniform(2, 3, 4, 5), "b": uniform(2, 3, 4, 5, seed=1), "out": unwritten(2, 4, 5)}
@@ -106,6 +111,7 @@ CALLS: dict[str, Callable[[], Call]] = {
     "restore": _restore,
     "gaussian": _gaussian,
     "gaussian_backward": _gaussian_backward,
+    "gaussian_positions": _gaussian_positions,
     "distance": _distance("l1"),
     "distance ssim": _distance("ssim"),
     "distance_backward": _distance_backward("cosine"),

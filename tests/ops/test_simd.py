@@ -88,6 +88,20 @@ def check_gaussian(dtype: str, channels: int) -> None:
                 assert_close(found, want, "gaussian_backward")
 
 
+def check_gaussian_positions(dtype: str, channels: int) -> None:
+    """1, 8 and 11 images: a part of the lanes, all of them, and a second group."""
+    for images in (1, 8, 11):
+        z, mean = normal(images, channels, 3, 19, dtype=dtype), normal(channels, 3, 19, dtype=dtype, seed=1)
+        full = np.tril(normal(3, 19, channels, channels, dtype=dtype, seed=2))
+        packed = np.ascontiguousarray(full[(..., *np.tril_indices(channels))])
+        expected = reference_gaussian.gaussian_positions(z, mean, full)
+        for whitener in (full, packed):
+            for place in LAYOUTS.values():
+                out = unwritten(images, 3, 19, dtype=dtype)
+                _native.gaussian_positions(place(z), mean, whitener, out)
+                assert_close(out, expected, "gaussian_positions")
+
+
 def check_distance(dtype: str, metric: str) -> None:
     op = "distance_ssim" if metric == "ssim" else "distance"
     for width in (1, 7, 16, 37):
@@ -144,6 +158,7 @@ def _main() -> None:
     for dtype in FLOATS:
         for channels in (1, 7, 8, 16, 19, 33):
             check_gaussian(dtype, channels)
+            check_gaussian_positions(dtype, channels)
             check_attention(dtype, channels)
         for metric in reference_distance.METRICS:
             check_distance(dtype, metric)
