@@ -39,7 +39,12 @@ def _gaussian_positions(dtype: str) -> Results:
     z, mean = normal(11, 24, 23, 37, dtype=dtype), normal(24, 23, 37, dtype=dtype)
     whitener, out = normal(23, 37, 24, 24, dtype=dtype), unwritten(11, 23, 37, dtype=dtype)
     _native.gaussian_positions(z, mean, whitener, out)
-    return (out,)
+    mean, scatter = np.zeros((24, 23, 37)), np.zeros((23, 37, 300))
+    _native.gaussian_positions_fit(z[:4], 0, mean, scatter)
+    _native.gaussian_positions_fit(z[4:], 4, mean, scatter)
+    factors = unwritten(23, 37, 300, dtype="float64")
+    _native.gaussian_positions_whitener(scatter, factors, count=11, shrinkage=0.1)
+    return out, mean, scatter, factors
 
 
 def _distance(dtype: str, metric: str) -> Results:

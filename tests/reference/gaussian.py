@@ -72,3 +72,18 @@ def gaussian_positions(z: ArrayLike, mean: ArrayLike, whitener: ArrayLike) -> Ar
     for y, x in np.ndindex(*z.shape[2:]):
         out[:, y, x] = gaussian(z[:, :, y, x], mean[:, y, x], whitener[y, x])
     return out
+
+
+def gaussian_positions_fit(z: ArrayLike, shrinkage: float) -> tuple[Array, Array, Array]:
+    """z [N,C,H,W] -> mean [C,H,W], covariances and whiteners [H,W,C,C]: at each position the unbiased covariance S, and
+    the inverse of the lower Cholesky factor of (1 - shrinkage) S + shrinkage (trace S / C) I.
+    """
+    z = np.asarray(z, np.float64)
+    channels, height, width = z.shape[1:]
+    covariances, whiteners = np.empty((2, height, width, channels, channels))
+    for y, x in np.ndindex(height, width):
+        covariances[y, x] = covariance = np.cov(z[:, :, y, x].T).reshape(channels, channels)
+        variance = np.trace(covariance) / channels
+        shrunk = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(channels)
+        whiteners[y, x] = np.linalg.inv(np.linalg.cholesky(shrunk))
+    return z.mean(axis=0), covariances, whiteners
