@@ -28,6 +28,11 @@ TABLE: dict[tuple[str, str], Tolerance] = {
     ("gaussian", "float64"): Tolerance(1e-12, 1e-13, "as float32, in units of its eps"),
     ("gaussian_backward", "float32"): Tolerance(2e-5, 2e-6, "signed sums over all positions: relative to the largest"),
     ("gaussian_backward", "float64"): Tolerance(1e-11, 1e-13, "as float32, in units of its eps"),
+    ("gaussian_positions", "float32"): Tolerance(2e-5, 1e-6, "as gaussian"),
+    ("gaussian_positions", "float64"): Tolerance(1e-12, 1e-13, "as gaussian, in units of its eps"),
+    ("gaussian_positions_fit", "float64"): Tolerance(
+        1e-8, 1e-8, "a covariance to 1e-12; its inverse factor times its condition, below 1e4 in the tests"
+    ),
     ("distance", "float32"): Tolerance(1e-5, 1e-6, "means over channels, unit vectors: a few eps of values of about 1"),
     ("distance", "float64"): Tolerance(1e-12, 1e-13, "as float32, in units of its eps"),
     ("distance_ssim", "float32"): Tolerance(1e-4, 2e-4, "variances E[x^2] - E[x]^2 are off by eps, over C2 = 9e-4"),

@@ -32,6 +32,27 @@ void py_gaussian_backward(Object grad_out, Object z, Object mean, Object whitene
     gaussian_backward(g, i, m, w, gz, gm, gw);
 }
 
+void py_gaussian_positions(Object z, Object mean, Object whitener, Object out) {
+    const Imported i("gaussian_positions: z", z), m("gaussian_positions: mean", mean);
+    const Imported w("gaussian_positions: whitener", whitener), o("gaussian_positions: out", out);
+    const py::gil_scoped_release release;
+    gaussian_positions(i, m, w, o);
+}
+
+void py_gaussian_positions_fit(Object z, std::int64_t count, Object mean, Object scatter) {
+    const Imported i("gaussian_positions_fit: z", z), m("gaussian_positions_fit: mean", mean);
+    const Imported s("gaussian_positions_fit: scatter", scatter);
+    const py::gil_scoped_release release;
+    gaussian_positions_fit(i, count, m, s);
+}
+
+void py_gaussian_positions_whitener(Object scatter, Object whitener, std::int64_t count, double shrinkage) {
+    const Imported s("gaussian_positions_whitener: scatter", scatter);
+    const Imported w("gaussian_positions_whitener: whitener", whitener);
+    const py::gil_scoped_release release;
+    gaussian_positions_whitener(s, w, count, shrinkage);
+}
+
 void py_distance(Object a, Object b, Object out, const std::string& metric, int window) {
     const auto how = choice<Metric>("distance", "metric", metric_names, metric);
     const Imported x("distance: a", a), y("distance: b", b), o("distance: out", out);
@@ -128,6 +149,10 @@ void bind_ops(py::module_& module) {
     module.def("gaussian", &py_gaussian, "z"_a, "mean"_a, "whitener"_a, "out"_a);
     module.def("gaussian_backward", &py_gaussian_backward, "grad_out"_a, "z"_a, "mean"_a, "whitener"_a, "grad_z"_a,
                "grad_mean"_a, "grad_whitener"_a);
+    module.def("gaussian_positions", &py_gaussian_positions, "z"_a, "mean"_a, "whitener"_a, "out"_a);
+    module.def("gaussian_positions_fit", &py_gaussian_positions_fit, "z"_a, "count"_a, "mean"_a, "scatter"_a);
+    module.def("gaussian_positions_whitener", &py_gaussian_positions_whitener, "scatter"_a, "whitener"_a, py::kw_only(),
+               "count"_a, "shrinkage"_a);
     module.def("distance", &py_distance, "a"_a, "b"_a, "out"_a, py::kw_only(), "metric"_a, "window"_a = 11);
     module.def("distance_backward", &py_distance_backward, "grad_out"_a, "a"_a, "b"_a, "grad_a"_a, "grad_b"_a,
                py::kw_only(), "metric"_a, "window"_a = 11);

@@ -27,17 +27,37 @@ std::string quoted_name(const std::string& name) {
     return "output \"" + name + "\"";
 }
 
-// A float32 copy in contiguous memory.
+// Appends `count` elements of t, from element `first` on, as float32.
+void append(const Tensor& t, std::int64_t first, std::int64_t count, std::int64_t step, std::vector<float>& to) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t at = first + i * step;
+        to.push_back(t.dtype == DType::float64 ? static_cast<float>(t.as<const double>()[at])
+                                               : t.as<const float>()[at]);
+    }
+}
+
+// A float32 copy of a tensor of rank 1 to 3 in contiguous memory.
 std::vector<float> copied(const Tensor& t) {
-    const std::int64_t rows = t.rank == 2 ? t.size(0) : 1, columns = t.size(t.rank - 1);
-    const std::int64_t row = t.rank == 2 ? t.step(0) : 0, column = t.step(t.rank - 1);
+    const std::int64_t planes = t.rank > 2 ? t.size(t.rank - 3) : 1, plane = t.rank > 2 ? t.step(t.rank - 3) : 0;
+    const std::int64_t rows = t.rank > 1 ? t.size(t.rank - 2) : 1, row = t.rank > 1 ? t.step(t.rank - 2) : 0;
+    const std::int64_t columns = t.size(t.rank - 1), column = t.step(t.rank - 1);
     std::vector<float> values;
-    values.reserve(static_cast<std::size_t>(rows * columns));
-    for (std::int64_t i = 0; i < rows; ++i) {
-        for (std::int64_t j = 0; j < columns; ++j) {
-            const std::int64_t at = i * row + j * column;
-            values.push_back(t.dtype == DType::float64 ? static_cast<float>(t.as<const double>()[at])
-                                                       : t.as<const float>()[at]);
+    values.reserve(static_cast<std::size_t>(planes * rows * columns));
+    for (std::int64_t i = 0; i < planes; ++i) {
+        for (std::int64_t j = 0; j < rows; ++j) append(t, i * plane + j * row, columns, column, values);
+    }
+    return values;
+}
+
+// The lower triangles of [H,W,C,C], packed.
+std::vector<float> triangles(const Tensor& t) {
+    const std::int64_t c = t.size(2);
+    std::vector<float> values;
+    values.reserve(static_cast<std::size_t>(t.size(0) * t.size(1) * c * (c + 1) / 2));
+    for (std::int64_t y = 0; y < t.size(0); ++y) {
+        for (std::int64_t x = 0; x < t.size(1); ++x) {
+            const std::int64_t position = y * t.step(0) + x * t.step(1);
+            for (std::int64_t i = 0; i < c; ++i) append(t, position + i * t.step(2), i + 1, t.step(3), values);
         }
     }
     return values;
@@ -102,37 +122,67 @@ void check_results(const Tensor& maps, const Tensor& terms, const Tensor& scores
 }  // namespace
 
 struct Scorer::Statistics {
-    std::vector<float> mean, whitener;
+    std::vector<float> mean, whitener;  // per "position": [C,H,W] and packed triangles
     Form form;
+    std::int64_t channels, height = 0, width = 0;  // height and width: per "position"
 
-    Tensor mean_tensor() { return contiguous(mean.data(), {channels()}); }
-    Tensor whitener_tensor() {
-        if (form == Form::full) return contiguous(whitener.data(), {channels(), channels()});
-        return contiguous(whitener.data(), {static_cast<std::int64_t>(whitener.size())});
+    // The squared distances of output z.
+    void measure(const Tensor& z, const TermMap& map) {
+        const Tensor out = z.rank == 2 ? map.vector() : map.maps();
+        if (height > 0) {
+            gaussian_positions(z, contiguous(mean.data(), {channels, height, width}),
+                               contiguous(whitener.data(), {height, width, channels * (channels + 1) / 2}), out);
+            return;
+        }
+        const auto entries = static_cast<std::int64_t>(whitener.size());
+        gaussian(z, contiguous(mean.data(), {channels}),
+                 form == Form::full ? contiguous(whitener.data(), {channels, channels})
+                                    : contiguous(whitener.data(), {entries}),
+                 out);
     }
-    std::int64_t channels() const { return static_cast<std::int64_t>(mean.size()); }
 
     static std::unique_ptr<Statistics> read(const Term& term, const NamedTensors& stats) {
         const std::string mean_name = term.stats + ".mean", whitener_name = term.stats + ".whitener";
-        const Tensor& mean = find(stats, mean_name, "statistic");
-        const Tensor& whitener = find(stats, whitener_name, "statistic");
+        const Named mean = {mean_name, find(stats, mean_name, "statistic")};
+        const Named whitener = {whitener_name, find(stats, whitener_name, "statistic")};
         const Check check("scorer");
-        check.dtype({mean_name, mean}, {DType::float32, DType::float64});
-        check.dtype({whitener_name, whitener}, {DType::float32, DType::float64});
-        check.rank({mean_name, mean}, {1}, "[D]");
-        const std::int64_t d = mean.size(0);
-        switch (term.form) {
+        check.dtype(mean, {DType::float32, DType::float64});
+        check.dtype(whitener, {DType::float32, DType::float64});
+        return term.per == Per::position ? read_positions(check, mean, whitener)
+                                         : read_shared(check, mean, whitener, term.form);
+    }
+
+  private:
+    static std::unique_ptr<Statistics> read_shared(const Check& check, Named mean, Named whitener, Form form) {
+        check.rank(mean, {1}, "[D]");
+        const std::int64_t d = mean.tensor.size(0);
+        switch (form) {
             case Form::isotropic:
-                check.shape({whitener_name, whitener}, {1}, "[1] for form \"isotropic\"");
+                check.shape(whitener, {1}, "[1] for form \"isotropic\"");
                 break;
             case Form::diagonal:
-                check.shape({whitener_name, whitener}, {d}, "[D] for form \"diagonal\"");
+                check.shape(whitener, {d}, "[D] for form \"diagonal\"");
                 break;
             case Form::full:
-                check.shape({whitener_name, whitener}, {d, d}, "[D,D] for form \"full\"");
+                check.shape(whitener, {d, d}, "[D,D] for form \"full\"");
                 break;
         }
-        return std::make_unique<Statistics>(Statistics{copied(mean), copied(whitener), term.form});
+        return std::make_unique<Statistics>(Statistics{copied(mean.tensor), copied(whitener.tensor), form, d});
+    }
+
+    static std::unique_ptr<Statistics> read_positions(const Check& check, Named mean, Named whitener) {
+        check.rank(mean, {3}, "[C,H,W] for per \"position\"");
+        const std::int64_t c = mean.tensor.size(0), h = mean.tensor.size(1), w = mean.tensor.size(2);
+        if (c * h * w == 0) check.fail(mean.name, " is empty, shape ", shape_text(mean.tensor));
+        check.rank(whitener, {3, 4}, "[H,W,C,C] or packed [H,W,C(C+1)/2] for per \"position\"");
+        const bool packed = whitener.tensor.rank == 3;
+        if (packed) {
+            check.shape(whitener, {h, w, c * (c + 1) / 2}, "packed [H,W,C(C+1)/2]");
+        } else {
+            check.shape(whitener, {h, w, c, c}, "[H,W,C,C]");
+        }
+        return std::make_unique<Statistics>(Statistics{
+            copied(mean.tensor), packed ? copied(whitener.tensor) : triangles(whitener.tensor), Form::full, c, h, w});
     }
 };
 
@@ -189,9 +239,14 @@ void Scorer::check_output(std::size_t t, const std::string& name, const Tensor& 
     for (int i = 1; i < output.rank; ++i) {
         if (output.size(i) == 0) check.fail(called, " is empty, shape ", shape_text(output));
     }
-    if (statistics_[t] && output.size(1) != statistics_[t]->channels()) {
-        check.fail(called, " has ", output.size(1), " channels, ", term.stats, ".mean has ",
-                   statistics_[t]->channels());
+    if (!statistics_[t]) return;
+    const Statistics& s = *statistics_[t];
+    if (output.size(1) != s.channels) {
+        check.fail(called, " has ", output.size(1), " channels, ", term.stats, ".mean has ", s.channels);
+    }
+    if (term.per == Per::position && (output.size(2) != s.height || output.size(3) != s.width)) {
+        check.fail(called, " has ", output.size(2), " x ", output.size(3), " positions, ", term.stats, ".mean has ",
+                   s.height, " x ", s.width);
     }
 }
 
@@ -211,8 +266,7 @@ void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor
         if (term.op == TermOp::distance) {
             distance(judged, find(outputs, term.of[1], "output"), map.maps(), term.metric, term.window);
         } else {
-            gaussian(judged, statistics_[t]->mean_tensor(), statistics_[t]->whitener_tensor(),
-                     judged.rank == 2 ? map.vector() : map.maps());
+            statistics_[t]->measure(judged, map);
         }
         const double factor = term.weight / term.scale.value_or(1.0);
         maps_to_fuse.push_back(map.maps());

@@ -68,6 +68,9 @@ void read_gaussian(const Fields& f, Term& term) {
     term.stats = f["stats"].text();
     term.form = f["form"].one_of<Form>(form_names);
     term.per = f["per"].one_of<Per>(per_names);
+    if (term.per == Per::position && term.form != Form::full) {
+        f["form"].fail_expected("\"full\" where per is \"position\"");
+    }
 }
 
 Term read_term(const Field& field) {

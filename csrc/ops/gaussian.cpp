@@ -81,9 +81,9 @@ struct Statistics {
         }
         const std::int64_t d = w.size(0);
         for (std::int64_t i = 0; i < d; ++i) {
-            for (std::int64_t j = 0; j < d; ++j) {
-                whitener[i * d + j] = j <= i ? w.as<const T>()[i * w.step(0) + j * w.step(1)] : T(0);
-            }
+            T* const row = whitener.get() + i * d;
+            std::copy_n(w.as<const T>() + i * w.step(0), i + 1, row);  // the inner stride was checked to be 1
+            std::fill_n(row + i + 1, d - i - 1, T(0));
         }
     }
 };

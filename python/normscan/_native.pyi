@@ -62,6 +62,18 @@ def gaussian_backward(
     grad_mean: Tensor,
     grad_whitener: Tensor,
 ) -> None: ...
+def gaussian_positions(z: Tensor, mean: Tensor, whitener: Tensor, out: Tensor) -> None:
+    """The same with a Gaussian of its own at every position.
+
+    z [N,C,H,W], mean [C,H,W], whitener [H,W,C,C] (lower) or packed [H,W,C(C+1)/2] -> out [N,H,W]
+    """
+
+def gaussian_positions_fit(z: Tensor, count: int, mean: Tensor, scatter: Tensor) -> None:
+    """Take z [N,C,H,W] into mean [C,H,W] and packed scatter [H,W,C(C+1)/2] of `count` images before; both float64."""
+
+def gaussian_positions_whitener(scatter: Tensor, whitener: Tensor, *, count: int, shrinkage: float) -> None:
+    """scatter of `count` images -> whitener, the inverse Cholesky factors, both packed [H,W,C(C+1)/2] float64."""
+
 def distance(a: Tensor, b: Tensor, out: Tensor, *, metric: _Metric | str, window: int = 11) -> None:
     """a, its reference b [N,C,H,W] -> out [N,H,W]. window (odd) is for ssim and cs."""
 
@@ -126,7 +138,10 @@ class ScoringSpec:
 
 class Scorer:
     def __init__(self, spec: ScoringSpec, stats: Mapping[str, Tensor]) -> None:
-        """stats: "<stats>.mean" [D] and "<stats>.whitener" [1], [D] or [D,D] of every Gaussian term; copied."""
+        """stats: "<stats>.mean" and "<stats>.whitener" of every Gaussian term, copied.
+
+        [D] and [1], [D] or [D,D]; per "position": [C,H,W] and [H,W,C,C] or packed [H,W,C(C+1)/2]
+        """
 
     def score(
         self, outputs: Mapping[str, Tensor]

@@ -14,7 +14,7 @@ from normscan import ops
 from normscan.errors import ArgumentError
 from normscan.ops.autograd.attention import attention_forward
 from normscan.ops.autograd.distance import distance_map
-from normscan.ops.autograd.gaussian import gaussian
+from normscan.ops.autograd.gaussian import gaussian, gaussian_positions
 
 METRICS = ["l1", "l2", "cosine", "relative_l1", "ssim", "cs"]
 
@@ -59,6 +59,24 @@ def test_gradcheck(name: str) -> None:
     assert torch.autograd.gradcheck(op, args)
 
 
+POSITIONS = (randn(2, 3, 4, 5), randn(3, 4, 5, seed=1), randn(4, 5, 6, seed=2))
+
+
+def test_opcheck_without_a_backward() -> None:
+    torch.library.opcheck(
+        gaussian_positions, [x.detach() for x in POSITIONS], test_utils=("test_schema", "test_faketensor")
+    )
+
+
+@pytest.mark.parametrize(("index", "name"), list(enumerate(("z", "mean", "whitener"))))
+def test_no_backward_is_said_at_the_call(index: int, name: str) -> None:
+    args = [x.detach().requires_grad_(i == index) for i, x in enumerate(POSITIONS)]
+    with pytest.raises(ArgumentError, match=rf"gaussian_positions: {name} requires a gradient.*no backward"):
+        ops.gaussian_positions(*args)
+    with torch.no_grad():
+        assert ops.gaussian_positions(*args).shape == (2, 4, 5)
+
+
 def test_double_backward_raises() -> None:
     z, mean, whitener = CASES["gaussian full"][1]
     (first,) = torch.autograd.grad(gaussian(z, mean, whitener).sum(), z, create_graph=True)
@@ -72,8 +90,9 @@ def test_double_backward_raises() -> None:
         (ops.attention, [(1, 2, 5, 3)] * 3),
         (lambda a, b: ops.distance_map(a, b, metric="ssim"), [(2, 3, 12, 9)] * 2),
         (ops.gaussian, [(6, 3), (3,), (3, 3)]),
+        (ops.gaussian_positions, [(6, 3, 2, 5), (3, 2, 5), (2, 5, 3, 3)]),
     ],
-    ids=["attention", "distance", "gaussian"],
+    ids=["attention", "distance", "gaussian", "gaussian_positions"],
 )
 def test_numpy_equals_torch(function: Callable[..., Any], shapes: list[tuple[int, ...]]) -> None:
     arrays = [randn(*shape, seed=i).detach().float() for i, shape in enumerate(shapes)]

@@ -39,6 +39,16 @@ def _gaussian_backward() -> Call:
     return Call(tensors, ("grad_z", "grad_mean", "grad_whitener"), {})
 
 
+def _gaussian_positions() -> Call:
+    tensors = {"z": normal(2, 3, 4, 5), "mean": normal(3, 4, 5), "whitener": normal(4, 5, 6), "out": unwritten(2, 4, 5)}
+    return Call(tensors, ("out",), {})
+
+
+def _gaussian_positions_whitener() -> Call:
+    tensors = {"scatter": np.tile([1, 0.1, 2, 0.2, 0.3, 3], (4, 5, 1)), "whitener": unwritten(4, 5, 6, dtype="float64")}
+    return Call(tensors, ("whitener",), {"count": 3, "shrinkage": 0.1})
+
+
 def _distance(metric: str) -> Callable[[], Call]:
     def make() -> Call:
         tensors = {"a": uniform(2, 3, 4, 5), "b": uniform(2, 3, 4, 5, seed=1), "out": unwritten(2, 4, 5)}
@@ -114,6 +124,8 @@ CALLS: dict[str, Callable[[], Call]] = {
     "restore": _restore,
     "gaussian": _gaussian,
     "gaussian_backward": _gaussian_backward,
+    "gaussian_positions": _gaussian_positions,
+    "gaussian_positions_whitener": _gaussian_positions_whitener,
     "distance": _distance("l1"),
     "distance ssim": _distance("ssim"),
     "distance_backward": _distance_backward("cosine"),
@@ -313,7 +325,10 @@ def test_a_strided_output_is_written_inside_its_window_only(call: str) -> None:
         assert (wide[name][windows[name]] != 7).any()
 
 
-@pytest.mark.parametrize("call", [call for call in CALLS if call not in ("prepare", "restore", "aggregate")])
+NO_BATCH = ("prepare", "restore", "aggregate", "gaussian_positions_whitener")
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call not in NO_BATCH])
 def test_an_empty_batch(call: str) -> None:
     tensors, outputs, options = CALLS[call]()
     shared = {"mean", "whitener", "grad_mean", "grad_whitener"}

@@ -89,6 +89,33 @@ def check_gaussian(dtype: str, channels: int) -> None:
                 assert_close(found, want, "gaussian_backward")
 
 
+def check_gaussian_positions(dtype: str, channels: int) -> None:
+    """1, 8 and 11 images: a part of the lanes, all of them, and a second group."""
+    for images in (1, 8, 11):
+        z, mean = normal(images, channels, 3, 19, dtype=dtype), normal(channels, 3, 19, dtype=dtype, seed=1)
+        full = np.tril(normal(3, 19, channels, channels, dtype=dtype, seed=2))
+        packed = np.ascontiguousarray(full[(..., *np.tril_indices(channels))])
+        expected = reference_gaussian.gaussian_positions(z, mean, full)
+        for whitener in (full, packed):
+            for place in LAYOUTS.values():
+                out = unwritten(images, 3, 19, dtype=dtype)
+                _native.gaussian_positions(place(z), mean, whitener, out)
+                assert_close(out, expected, "gaussian_positions")
+
+
+def check_gaussian_positions_fit(dtype: str, channels: int) -> None:
+    z = normal(11, channels, 3, 5, dtype=dtype)
+    mean, covariances, whiteners = reference_gaussian.gaussian_positions_fit(z, 0.1)
+    found = np.zeros((channels, 3, 5)), np.zeros((3, 5, channels * (channels + 1) // 2))
+    for first, last in ((0, 1), (1, 4), (4, 11)):
+        _native.gaussian_positions_fit(z[first:last], first, *found)
+    factors = unwritten(*found[1].shape, dtype="float64")
+    _native.gaussian_positions_whitener(found[1], factors, count=11, shrinkage=0.1)
+    for one, other in zip((*found, factors), (mean, 10 * covariances, whiteners), strict=True):
+        expected = other if other.ndim == 3 else other[(..., *np.tril_indices(channels))]
+        assert_close(one, expected, "gaussian_positions_fit")
+
+
 def check_distance(dtype: str, metric: str) -> None:
     op = "distance_ssim" if metric in reference_distance.WINDOWED else "distance"
     for channels, width in ((19, 1), (3, 7), (19, 16), (83, 37)):
@@ -160,6 +187,8 @@ def _main() -> None:
     for dtype in FLOATS:
         for channels in (1, 7, 8, 16, 19, 33):
             check_gaussian(dtype, channels)
+            check_gaussian_positions(dtype, channels)
+            check_gaussian_positions_fit(dtype, channels)
             check_attention(dtype, channels)
         for metric in reference_distance.METRICS:
             check_distance(dtype, metric)

@@ -35,6 +35,18 @@ def _gaussian(dtype: str) -> Results:
     return (out, *grads)
 
 
+def _gaussian_positions(dtype: str) -> Results:
+    z, mean = normal(11, 24, 23, 37, dtype=dtype), normal(24, 23, 37, dtype=dtype)
+    whitener, out = normal(23, 37, 24, 24, dtype=dtype), unwritten(11, 23, 37, dtype=dtype)
+    _native.gaussian_positions(z, mean, whitener, out)
+    mean, scatter = np.zeros((24, 23, 37)), np.zeros((23, 37, 300))
+    _native.gaussian_positions_fit(z[:4], 0, mean, scatter)
+    _native.gaussian_positions_fit(z[4:], 4, mean, scatter)
+    factors = unwritten(23, 37, 300, dtype="float64")
+    _native.gaussian_positions_whitener(scatter, factors, count=11, shrinkage=0.1)
+    return out, mean, scatter, factors
+
+
 def _distance(dtype: str, metric: str) -> Results:
     a, b = uniform(3, 5, 61, 67, dtype=dtype), uniform(3, 5, 61, 67, dtype=dtype, seed=1)
     out, grads = unwritten(3, 61, 67, dtype=dtype), [unwritten(*a.shape, dtype=dtype) for _ in "ab"]
@@ -88,6 +100,7 @@ def _pictures() -> Results:
 WORK: dict[str, Callable[[], Results]] = {
     "pictures": _pictures,
     **{f"gaussian {dtype}": lambda dtype=dtype: _gaussian(dtype) for dtype in ("float32", "float64")},
+    **{f"positions {dtype}": lambda dtype=dtype: _gaussian_positions(dtype) for dtype in ("float32", "float64")},
     **{f"attention {dtype}": lambda dtype=dtype: _attention(dtype) for dtype in ("float32", "float64")},
     **{f"distance_maps {dtype}": lambda dtype=dtype: _distance_maps(dtype) for dtype in ("float32", "float64")},
     **{f"maps {dtype}": lambda dtype=dtype: _maps(dtype) for dtype in ("float32", "float64")},

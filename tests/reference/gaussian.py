@@ -53,3 +53,37 @@ def gaussian_backward(
     else:
         grad_whitener = np.array([np.trace(grad_full)])
     return np.moveaxis(grad_deviation, -1, 1), -grad_deviation.reshape(-1, mean.size).sum(axis=0), grad_whitener
+
+
+def unpacked(packed: ArrayLike, channels: int) -> Array:
+    """Packed lower triangles [..., C(C+1)/2], row after row -> [..., C, C] with zeros above the diagonal."""
+    packed = np.asarray(packed, np.float64)
+    full = np.zeros((*packed.shape[:-1], channels, channels))
+    full[(..., *np.tril_indices(channels))] = packed
+    return full
+
+
+def gaussian_positions(z: ArrayLike, mean: ArrayLike, whitener: ArrayLike) -> Array:
+    """z [N,C,H,W], mean [C,H,W], whitener [H,W,C,C] or packed [H,W,C(C+1)/2] -> [N,H,W]: `gaussian` at each."""
+    z, mean, whitener = (np.asarray(x, np.float64) for x in (z, mean, whitener))
+    if whitener.ndim == 3:
+        whitener = unpacked(whitener, len(mean))
+    out = np.empty((len(z), *z.shape[2:]))
+    for y, x in np.ndindex(*z.shape[2:]):
+        out[:, y, x] = gaussian(z[:, :, y, x], mean[:, y, x], whitener[y, x])
+    return out
+
+
+def gaussian_positions_fit(z: ArrayLike, shrinkage: float) -> tuple[Array, Array, Array]:
+    """z [N,C,H,W] -> mean [C,H,W], covariances and whiteners [H,W,C,C]: at each position the unbiased covariance S, and
+    the inverse of the lower Cholesky factor of (1 - shrinkage) S + shrinkage (trace S / C) I.
+    """
+    z = np.asarray(z, np.float64)
+    channels, height, width = z.shape[1:]
+    covariances, whiteners = np.empty((2, height, width, channels, channels))
+    for y, x in np.ndindex(height, width):
+        covariances[y, x] = covariance = np.cov(z[:, :, y, x].T).reshape(channels, channels)
+        variance = np.trace(covariance) / channels
+        shrunk = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(channels)
+        whiteners[y, x] = np.linalg.inv(np.linalg.cholesky(shrunk))
+    return z.mean(axis=0), covariances, whiteners

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reference.distance import distance
-from reference.gaussian import gaussian
+from reference.gaussian import gaussian, gaussian_positions
 from reference.pool import pool
 from reference.resample import resample
 from reference.smooth import smooth
@@ -38,7 +38,8 @@ def _term_map(term: Mapping[str, Any], outputs: Mapping[str, Array], stats: Mapp
     tensors = [outputs[name] for name in term["of"]]
     if term["op"] == "distance":
         return distance(*tensors, metric=term["metric"], window=term.get("window", 11))
-    found = gaussian(tensors[0], stats[f"{term['stats']}.mean"], stats[f"{term['stats']}.whitener"])
+    measure = gaussian_positions if term["per"] == "position" else gaussian
+    found = measure(tensors[0], stats[f"{term['stats']}.mean"], stats[f"{term['stats']}.whitener"])
     return found.reshape(-1, 1, 1) if term["per"] == "vector" else found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from arrays import LAYOUTS, Array, normal, uniform
 from normscan import _native
-from normscan.errors import ArgumentError
+from normscan.errors import ArgumentError, ConfigError
 from reference import scorer as reference
 from tolerances import assert_close
 
@@ -21,6 +22,7 @@ INPUT: Spec = {"height": 24, "width": 32, "channels": 3, "resize": "fit", "mean"
 SSIM: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "ssim", "scale": 0.03, "weight": 0.4}
 L1: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "l1", "weight": 0.25}
 LATENT: Spec = {"op": "gaussian", "of": ["latent"], "stats": "latent", "form": "full", "per": "position_shared"}
+POSITION: Spec = LATENT | {"stats": "place", "per": "position"}
 LEVELS: list[Spec] = [{"op": "distance", "of": [f"student_{k}", f"teacher_{k}"], "metric": "cosine"} for k in (1, 2)]
 VECTOR: Spec = {
     "op": "gaussian",
@@ -51,6 +53,8 @@ SPECS: dict[str, Spec] = {
     "a vector": spec_of(VECTOR),
     "a vector and a map": spec_of(VECTOR, {**L1, "pool": {"area": 0.5}}, {**LATENT, "pool": {"topk": 0.1}}),
     "a vector times a map": at_image(VECTOR, L1 | {"weight": 1}, fuse="product", pool="mean"),
+    "padim": at_image(POSITION, pool="max", map={"size": "input", "blur_sigma": 4.0}),
+    "positions and a vector": spec_of(VECTOR, POSITION | {"scale": 3.5, "pool": {"topk": 0.1}}),
     "a small map": spec_of(SSIM, map={"size": [5, 7], "blur_sigma": 3.0}),
     "a term without weight": spec_of(SSIM, L1 | {"weight": 0}),
     "contrast and structure": spec_of(SSIM | {"metric": "cs", "window": 7}),
@@ -62,6 +66,8 @@ def stats_of(dtype: str = "float32") -> dict[str, Array]:
     return {
         "latent.mean": normal(6, dtype=dtype, seed=9),
         "latent.whitener": np.tril(normal(6, 6, dtype=dtype, seed=8)) + 2 * np.eye(6, dtype=dtype),
+        "place.mean": normal(6, 3, 4, dtype=dtype, seed=11),
+        "place.whitener": np.tril(normal(3, 4, 6, 6, dtype=dtype, seed=12)),
         "vector.mean": normal(19, dtype=dtype, seed=7),
         "vector.whitener": 0.5 + uniform(19, dtype=dtype, seed=6),
     }
@@ -240,6 +246,50 @@ def test_missing_statistics_are_named(missing: str) -> None:
 def test_a_whitener_that_is_not_of_the_form_is_refused(form: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ArgumentError, match=r"latent\.whitener"):
         scorer_of(spec_of(LATENT | {"form": form}), stats_of() | {"latent.whitener": np.ones(shape, np.float32)})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_packed_triangles_score_as_full_ones(dtype: str) -> None:
+    """And what stands above the diagonal of full ones is not read."""
+    stats, outputs = stats_of(dtype), outputs_of(3)
+    expected = scorer_of(SPECS["padim"], stats).score(outputs)
+    full = stats["place.whitener"]
+    packed = np.ascontiguousarray(full[(..., *np.tril_indices(6))])
+    for whitener in (packed, full + np.triu(np.full_like(full, 1e30), 1), np.asfortranarray(full)):
+        for one, other in zip(
+            scorer_of(SPECS["padim"], stats | {"place.whitener": whitener}).score(outputs), expected, strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("mean", (6,), r"\[6\], expected \[C,H,W\]"),
+        ("mean", (6, 0, 4), r"empty.*\[6,0,4\]"),
+        ("mean", (6, 4, 3), r"whitener has shape \[3,4,6,6\].*\[4,3,6,6\]"),
+        ("whitener", (6, 6), r"\[6,6\], expected \[H,W,C,C\] or packed"),
+        ("whitener", (3, 4, 6), r"\[3,4,6\], expected packed .*\[3,4,21\]"),
+        ("whitener", (3, 4, 6, 5), r"\[3,4,6,5\], expected .*\[3,4,6,6\]"),
+    ],
+)
+def test_position_statistics_of_a_wrong_shape_are_refused(name: str, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"place\.{name}|place\.whitener") as caught:
+        scorer_of(SPECS["padim"], stats_of() | {f"place.{name}": np.ones(shape, np.float32)})
+    assert re.search(message, str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize("form", ["diagonal", "isotropic"])
+def test_positions_have_full_gaussians(form: str) -> None:
+    with pytest.raises(ConfigError, match=rf'terms\[0\]\.form.*"{form}".*"full" where per is "position"'):
+        scorer_of(spec_of(POSITION | {"form": form}))
+
+
+def test_a_map_of_another_size_than_the_positions_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"\"latent\" has 4 x 3 positions, place\.mean has 3 x 4"):
+        scorer_of(SPECS["padim"]).score({"latent": normal(2, 6, 4, 3)})
+    with pytest.raises(ArgumentError, match=r"\"latent\" has 5 channels, place\.mean has 6"):
+        scorer_of(SPECS["padim"]).score({"latent": normal(2, 5, 3, 4)})
 
 
 @pytest.mark.parametrize("name", ["latent.mean", "latent.whitener"])

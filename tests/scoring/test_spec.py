@@ -280,7 +280,7 @@ FULL: Spec = {**WRITTEN_OUT, "group": {"pool": "max", "threshold": 1.0}, "calibr
         ("terms[1].stats", 5, "5"),
         ("terms[1].stats", "", "stats"),
         ("terms[1].form", "cholesky", "isotropic"),
-        ("terms[1].per", "pixel", "position_shared"),
+        ("terms[1].per", "pixel", "position_shared|position"),
         ("terms[0].pool", "median", "quantile|mean"),
         ("terms[0].pool", "topk", "topk"),
         ("terms[0].pool", None, "null"),

@@ -68,6 +68,18 @@ void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const
 void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
                        const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener);
 
+// The same with a Gaussian of its own at every position (PaDiM, eq. 2). There is no backward.
+// z [N,C,H,W], mean [C,H,W], whitener [H,W,C,C] (only lower triangles are read; stride 1 along their rows) or packed
+// [H,W,C(C+1)/2] (the rows of a lower triangle one after the other: half the memory) -> out [N,H,W].
+void gaussian_positions(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out);
+
+// Takes z [N,C,H,W] into the mean [C,H,W] and scatter (packed lower triangles [H,W,C(C+1)/2]: sums of products of
+// deviations from the mean) of the `count` images before; both float64 and updated in place, zeros at first.
+void gaussian_positions_fit(const Tensor& z, std::int64_t count, const Tensor& mean, const Tensor& scatter);
+// The scatter of `count` images -> whitener, packed alike: at each position the inverse Cholesky factor of
+// (1 - shrinkage) covariance + shrinkage (mean variance) I. Both float64. A singular covariance is an error.
+void gaussian_positions_whitener(const Tensor& scatter, const Tensor& whitener, std::int64_t count, double shrinkage);
+
 // Distance of a to its reference b, both [N,C,H,W] -> out [N,H,W]. `window` (odd) is for ssim and cs. The denominator
 // of relative_l1 is a constant to the gradient.
 void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window = 11);

@@ -30,9 +30,10 @@ inline constexpr std::array<std::string_view, 2> term_op_names = {"distance", "g
 enum class Form { isotropic, diagonal, full };
 inline constexpr std::array<std::string_view, 3> form_names = {"isotropic", "diagonal", "full"};
 
-// vector: z [N,D], no map. position_shared: z [N,C,H,W], one Gaussian for all positions.
-enum class Per { vector, position_shared };
-inline constexpr std::array<std::string_view, 2> per_names = {"vector", "position_shared"};
+// vector: z [N,D], no map. position_shared: z [N,C,H,W], one Gaussian for all positions. position: one at each position
+// (form "full": mean [C,H,W], whitener [H,W,C,C] or packed [H,W,C(C+1)/2]).
+enum class Per { vector, position_shared, position };
+inline constexpr std::array<std::string_view, 3> per_names = {"vector", "position_shared", "position"};
 
 struct Term {
     TermOp op = TermOp::distance;

@@ -28,3 +28,24 @@ def gaussian(z: Any, mean: Any, whitener: Any) -> Any:
     out = np.empty(z.shape[:1] + z.shape[2:], z.dtype)
     _native.gaussian(z, border.floating("mean", mean), border.floating("whitener", whitener), out)
     return out
+
+
+def gaussian_positions(z: Any, mean: Any, whitener: Any) -> Any:
+    """Squared Mahalanobis distance with a Gaussian of its own at every position (PaDiM, arXiv 2011.08785, eq. 2).
+
+    z         [N,C,H,W]
+    mean      [C,H,W]
+    whitener  [H,W,C,C] inverse Cholesky factors (lower triangles are read), or packed [H,W,C(C+1)/2]: the rows of each
+              lower triangle one after the other (`whitener[..., *np.tril_indices(C)]`), half the memory and faster
+    returns   [N,H,W] in squared standard deviations, dtype of z (float32 or float64)
+
+    There is no backward: torch tensors that require a gradient are an `ArgumentError`. A strided tensor is copied.
+    """
+    if border.is_torch(z, mean, whitener):
+        from normscan.ops.autograd.gaussian import gaussian_positions as torch_positions  # loads torch
+
+        return torch_positions(z, mean, whitener)
+    z = border.floating("z", z)
+    out = np.empty(z.shape[:1] + z.shape[2:], z.dtype)
+    _native.gaussian_positions(z, border.floating("mean", mean), border.floating("whitener", whitener), out)
+    return out

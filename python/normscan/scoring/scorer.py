@@ -38,7 +38,8 @@ def prepare(pixels: np.ndarray, size: Input) -> np.ndarray:
 class Scorer:
     """A spec with its statistics, ready to run.
 
-    stats  "<name>.mean" [D] and "<name>.whitener" [1], [D] or [D,D] for each Gaussian term
+    stats  "<name>.mean" [D] and "<name>.whitener" [1], [D] or [D,D] for each Gaussian term; per "position" [C,H,W] and
+           [H,W,C,C] or packed [H,W,C(C+1)/2]
     """
 
     def __init__(self, spec: ScoringSpec, stats: Mapping[str, np.ndarray]) -> None:

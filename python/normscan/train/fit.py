@@ -16,7 +16,7 @@ from normscan.errors import InputError
 from normscan.scoring.metrics import auroc
 from normscan.scoring.scorer import Scorer
 from normscan.scoring.spec import ScoringSpec
-from normscan.scoring.statistics import GaussianFit
+from normscan.scoring.statistics import GaussianFit, GaussianPositionsFit
 from normscan.train.loader import Make, Pictures, batches, plain, planted
 
 
@@ -33,7 +33,7 @@ def fit_statistics(network: nn.Module, spec: ScoringSpec, x_batches: Iterable[np
     terms = [term for term in spec.terms if term.op == "gaussian"]
     if not terms:
         return {}
-    fits = {term.stats: GaussianFit() for term in terms}
+    fits = {term.stats: GaussianPositionsFit() if term.per == "position" else GaussianFit() for term in terms}
     for x in x_batches:
         found = outputs(network, x)
         for term in terms:
@@ -46,8 +46,8 @@ def fit_statistics(network: nn.Module, spec: ScoringSpec, x_batches: Iterable[np
     return stats
 
 
-def _whitener(fit: GaussianFit, form: str | None) -> np.ndarray:
-    if form == "full":
+def _whitener(fit: GaussianFit | GaussianPositionsFit, form: str | None) -> np.ndarray:
+    if isinstance(fit, GaussianPositionsFit) or form == "full":
         return fit.whitener()
     return fit.diagonal() if form == "diagonal" else fit.isotropic()
 

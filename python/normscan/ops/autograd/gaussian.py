@@ -1,4 +1,4 @@
-"""`gaussian` as a torch custom op."""
+"""`gaussian` and `gaussian_positions` as torch custom ops."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from normscan import _native
+from normscan.errors import ArgumentError
 from normscan.ops.autograd.native import ready
 
 
@@ -51,3 +52,35 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 gaussian.register_autograd(_backward, setup_context=_setup)
+
+
+@torch.library.custom_op("normscan::gaussian_positions", mutates_args=())
+def gaussian_positions(z: Tensor, mean: Tensor, whitener: Tensor) -> Tensor:
+    """A Gaussian at every position; see `normscan.ops.gaussian_positions`."""
+    out = z.new_empty(z.shape[:1] + z.shape[2:])
+    latent, centre, factor = ready(z=z, mean=mean, whitener=whitener)
+    _native.gaussian_positions(latent, centre, factor, out)
+    return out
+
+
+@gaussian_positions.register_fake
+def _(z: Tensor, mean: Tensor, whitener: Tensor) -> Tensor:
+    return z.new_empty(z.shape[:1] + z.shape[2:])
+
+
+def _refuse(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    """Runs only where a gradient would be needed: better here than in a backward far from the call."""
+    del ctx, output
+    named = zip(("z", "mean", "whitener"), inputs, strict=True)
+    wanted = ", ".join(name for name, tensor in named if tensor.requires_grad)
+    raise ArgumentError(
+        f"gaussian_positions: {wanted} requires a gradient, but there is no backward; "
+        "expected detached tensors, or torch.no_grad()"
+    )
+
+
+def _no_backward(ctx: Any, grad: Tensor) -> None:
+    raise AssertionError("the forward refuses tensors that require a gradient")  # pragma: no cover
+
+
+gaussian_positions.register_autograd(_no_backward, setup_context=_refuse)
