@@ -61,14 +61,6 @@ def _attention() -> Call:
     return Call(tensors | {"out": unwritten(2, 3, 4, 7), "lse": unwritten(2, 3, 4)}, ("out", "lse"), {"scale": 0.5})
 
 
-def _attention_backward() -> Call:
-    tensors = _attention().tensors
-    out, lse = reference.attention(tensors["q"], tensors["k"], tensors["v"], scale=0.5)
-    grads = {f"grad_{name}": unwritten(*tensors[name].shape) for name in "qkv"}
-    tensors |= {"out": out.astype(np.float32), "lse": lse.astype(np.float32)}
-    return Call({"grad_out": normal(2, 3, 4, 7)} | tensors | grads, tuple(grads), {"scale": 0.5})
-
-
 def _attention_bias() -> Call:
     tensors = {"q": normal(2, 3, 6, 5), "k": normal(2, 3, 6, 5), "v": normal(2, 3, 6, 7), "out": unwritten(2, 3, 6, 7)}
     return Call(
@@ -76,12 +68,17 @@ def _attention_bias() -> Call:
     )
 
 
-def _attention_backward_bias() -> Call:
-    tensors, _, options = _attention_bias()
-    bias = tensors.pop("bias")
-    grads = {f"grad_{name}": unwritten(*tensors[name].shape) for name in "qkv"}
-    tensors = {"grad_out": normal(2, 3, 6, 7)} | tensors | {"out": normal(2, 3, 6, 7), "lse": normal(2, 3, 6)}
-    return Call(tensors | grads | {"bias": bias, "grad_bias": unwritten(3, 3, 5)}, (*grads, "grad_bias"), options)
+def _attention_backward(forward: Callable[[], Call]) -> Callable[[], Call]:
+    def make() -> Call:
+        tensors, _, options = forward()
+        inputs, bias = {name: tensors[name] for name in "qkv"}, tensors.get("bias")
+        out, lse = (x.astype(np.float32) for x in reference.attention(**inputs, bias=bias, **options))
+        grads = {f"grad_{name}": unwritten(*x.shape) for name, x in inputs.items()}
+        table = {} if bias is None else {"bias": bias, "grad_bias": unwritten(*bias.shape)}
+        tensors = {"grad_out": normal(*out.shape)} | inputs | {"out": out, "lse": lse} | grads | table
+        return Call(tensors, tuple(name for name in tensors if name in grads or name == "grad_bias"), options)
+
+    return make
 
 
 def _prepare() -> Call:
@@ -127,8 +124,8 @@ CALLS: dict[str, Callable[[], Call]] = {
     "distance_backward ssim": _distance_backward("ssim"),
     "attention": _attention,
     "attention bias": _attention_bias,
-    "attention_backward": _attention_backward,
-    "attention_backward bias": _attention_backward_bias,
+    "attention_backward": _attention_backward(_attention),
+    "attention_backward bias": _attention_backward(_attention_bias),
     "resample": _resample,
     "smooth": _smooth,
     "pool": _pool,
@@ -263,8 +260,8 @@ def test_a_byte_offset_that_splits_an_element(call: str, name: str) -> None:
 @pytest.mark.parametrize("value", [None, 1.5, [[1.0, 2.0]], "tensor"], ids=["None", "float", "list", "str"])
 @pytest.mark.parametrize(("call", "name"), ARGUMENTS)
 def test_an_object_without_dlpack(call: str, name: str, value: object) -> None:
-    may_be_none = name in ("bias", "grad_bias")  # then its other half is missed
-    assert ("without" if value is None and may_be_none else type(value).__name__) in refused(call, name, value)
+    missed = "without" if value is None and "bias" in name else type(value).__name__  # a bias may be None
+    assert missed in refused(call, name, value)
 
 
 @pytest.mark.parametrize(("call", "name"), FLOATING)
