@@ -2,6 +2,8 @@
 #include <pybind11/stl.h>
 
 #include <deque>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/bindings.hpp"
@@ -106,22 +108,48 @@ void py_distance_maps(const py::sequence& levels, Object out_map, Object out_sco
     distance_maps(pairs, m, s, how, weights, fusion, sigma, pooling, parameter);
 }
 
-void py_attention(Object q, Object k, Object v, Object out, Object lse, double scale) {
+using Grid = std::optional<std::pair<std::int64_t, std::int64_t>>;
+
+// A bias goes with its grid.
+void check_grid(const char* op, Object bias, const Grid& grid) {
+    if (bias.is_none() != !grid.has_value()) {
+        throw Error(Error::Kind::argument,
+                    std::string(op) + (grid ? ": grid is given without bias" : ": bias is given without grid") +
+                        "; expected both or neither");
+    }
+}
+
+std::optional<Imported> imported(const char* name, Object tensor) {
+    return tensor.is_none() ? std::optional<Imported>() : std::optional<Imported>(std::in_place, name, tensor);
+}
+
+void py_attention(Object q, Object k, Object v, Object out, Object lse, Object bias, double scale, const Grid& grid) {
+    check_grid("attention", bias, grid);
     const Imported tq("attention: q", q), tk("attention: k", k), tv("attention: v", v);
     const Imported to("attention: out", out), tl("attention: lse", lse);
+    const auto tb = imported("attention: bias", bias);
     const py::gil_scoped_release release;
-    attention(tq, tk, tv, to, tl, scale);
+    if (!tb) return attention(tq, tk, tv, to, tl, scale);
+    const GridBias on_grid{tb->tensor(), grid->first, grid->second};
+    attention(tq, tk, tv, to, tl, scale, &on_grid);
 }
 
 void py_attention_backward(Object grad_out, Object q, Object k, Object v, Object out, Object lse, Object grad_q,
-                           Object grad_k, Object grad_v, double scale) {
+                           Object grad_k, Object grad_v, Object bias, Object grad_bias, double scale,
+                           const Grid& grid) {
+    check_grid("attention_backward", bias, grid);
     const Imported tg("attention_backward: grad_out", grad_out), tq("attention_backward: q", q);
     const Imported tk("attention_backward: k", k), tv("attention_backward: v", v);
     const Imported to("attention_backward: out", out), tl("attention_backward: lse", lse);
     const Imported gq("attention_backward: grad_q", grad_q), gk("attention_backward: grad_k", grad_k);
     const Imported gv("attention_backward: grad_v", grad_v);
+    const auto tb = imported("attention_backward: bias", bias);
+    const auto gb = imported("attention_backward: grad_bias", grad_bias);
+    const Tensor* const grad_table = gb ? &gb->tensor() : nullptr;
     const py::gil_scoped_release release;
-    attention_backward(tg, tq, tk, tv, to, tl, gq, gk, gv, scale);
+    if (!tb) return attention_backward(tg, tq, tk, tv, to, tl, gq, gk, gv, scale, nullptr, grad_table);
+    const GridBias on_grid{tb->tensor(), grid->first, grid->second};
+    attention_backward(tg, tq, tk, tv, to, tl, gq, gk, gv, scale, &on_grid, grad_table);
 }
 
 void py_resample(Object map, Object out) {
@@ -158,9 +186,11 @@ void bind_ops(py::module_& module) {
                py::kw_only(), "metric"_a, "window"_a = 11);
     module.def("distance_maps", &py_distance_maps, "levels"_a, "out_map"_a, "out_score"_a, py::kw_only(), "metric"_a,
                "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0);
-    module.def("attention", &py_attention, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a, py::kw_only(), "scale"_a);
+    module.def("attention", &py_attention, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a, "bias"_a = py::none(), py::kw_only(),
+               "scale"_a, "grid"_a = py::none());
     module.def("attention_backward", &py_attention_backward, "grad_out"_a, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a,
-               "grad_q"_a, "grad_k"_a, "grad_v"_a, py::kw_only(), "scale"_a);
+               "grad_q"_a, "grad_k"_a, "grad_v"_a, "bias"_a = py::none(), "grad_bias"_a = py::none(), py::kw_only(),
+               "scale"_a, "grid"_a = py::none());
     module.def("resample", &py_resample, "map"_a, "out"_a);
     module.def("smooth", &py_smooth, "map"_a, "out"_a, py::kw_only(), "sigma"_a);
     module.def("pool", &py_pool, "map"_a, "out"_a, py::kw_only(), "method"_a, "parameter"_a = 0.0);

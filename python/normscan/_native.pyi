@@ -101,8 +101,22 @@ def distance_maps(
 ) -> None:
     """Levels (a, its reference b) [N,C_l,H_l,W_l] -> out_map [N,H,W], fused and blurred; out_score [N], pooled."""
 
-def attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, scale: float) -> None:
-    """softmax(q k^T scale) v: q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv] -> out [N,H,L,dv], lse [N,H,L] (log-sum-exp)."""
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    bias: Tensor | None = None,
+    *,
+    scale: float,
+    grid: tuple[int, int] | None = None,
+) -> None:
+    """softmax(q k^T scale + bias) v: q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv] -> out [N,H,L,dv], lse [N,H,L].
+
+    lse is the log-sum-exp of the scores. bias [H,2h-1,2w-1] by relative position on a grid (h, w), L = M = h w: query
+    (y,x) and key (y',x') take bias at (h-1 + y-y', w-1 + x-x').
+    """
 
 def attention_backward(
     grad_out: Tensor,
@@ -114,8 +128,11 @@ def attention_backward(
     grad_q: Tensor,
     grad_k: Tensor,
     grad_v: Tensor,
+    bias: Tensor | None = None,
+    grad_bias: Tensor | None = None,
     *,
     scale: float,
+    grid: tuple[int, int] | None = None,
 ) -> None: ...
 def resample(map: Tensor, out: Tensor) -> None:
     """map [N,h,w] -> out [N,H,W], bilinear, align_corners false."""

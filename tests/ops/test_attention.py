@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
-from normscan import _native
+from normscan import _native, ops
+from normscan.errors import ArgumentError
 from reference import attention as reference
 from tolerances import assert_close
 
@@ -35,6 +36,34 @@ def run_backward(grad_out: Array, q: Array, k: Array, v: Array, scale: float) ->
     grads = tuple(unwritten(*x.shape, dtype=x.dtype) for x in (q, k, v))
     _native.attention_backward(grad_out, q, k, v, out, lse, *grads, scale=scale)
     return grads
+
+
+def run_biased(
+    q: Array, k: Array, v: Array, bias: Array, grid: tuple[int, int], scale: float, grad_out: Array
+) -> tuple[Array, ...]:
+    """out, lse, and the gradients of q, k, v and bias."""
+    out, lse = unwritten(*q.shape[:3], v.shape[3], dtype=q.dtype), unwritten(*q.shape[:3], dtype=q.dtype)
+    _native.attention(q, k, v, out, lse, bias, scale=scale, grid=grid)
+    *grads, grad_bias = (unwritten(*x.shape, dtype=x.dtype) for x in (q, k, v, bias))
+    _native.attention_backward(grad_out, q, k, v, out, lse, *grads, bias, grad_bias, scale=scale, grid=grid)
+    return out, lse, *grads, grad_bias
+
+
+def table(heads: int, grid: tuple[int, int], dtype: str = "float32") -> Array:
+    return normal(heads, 2 * grid[0] - 1, 2 * grid[1] - 1, dtype=dtype, seed=5)
+
+
+def check_biased(q: Array, k: Array, v: Array, bias: Array, grid: tuple[int, int], scale: float) -> None:
+    """Forward and backward with a bias against the reference."""
+    grad_out = normal(*q.shape[:3], v.shape[3], dtype=q.dtype, seed=4)
+    out, lse, *grads = run_biased(q, k, v, bias, grid, scale, grad_out)
+    for found, want in zip((out, lse), reference.attention(q, k, v, scale=scale, bias=bias, grid=grid), strict=True):
+        assert_close(found, want, "attention")
+    score = np.abs(grad_out).sum(-1).max(initial=0) * np.abs(v).max(initial=0)  # what cancels, as in `check`
+    cancelling = [scale * score * np.abs(x).max(initial=0) for x in (k, q)]
+    expected = reference.attention_backward(grad_out, q, k, v, scale=scale, bias=bias, grid=grid)
+    for found, want, size in zip(grads, expected, (*cancelling, None, score), strict=True):
+        assert_close(found, want, "attention_backward", size)
 
 
 def check(q: Array, k: Array, v: Array, scale: float) -> None:
@@ -81,6 +110,21 @@ def test_head_sizes(key_size: int, value_size: int, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_more_positions_than_any_tile(dtype: str) -> None:
     check(*inputs(1, 1, 300, 517, 8, 8, dtype), 8**-0.5)
+
+
+@pytest.mark.parametrize("keys", [1100, 4700])
+def test_more_keys_than_a_part_and_than_a_chunk(keys: int) -> None:
+    """The backward pass cuts the keys into parts, and a part into chunks."""
+    check(*inputs(1, 2, 70, keys, 3, 5), 3**-0.5)
+
+
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    q, k, v = inputs(3, 2, 130, 600, 8, 5)
+    grad_out = normal(3, 2, 130, 5, seed=4)
+    together = (*run_forward(q, k, v, 0.3), *run_backward(grad_out, q, k, v, 0.3))
+    alone = (*run_forward(q[1:2], k[1:2], v[1:2], 0.3), *run_backward(grad_out[1:2], q[1:2], k[1:2], v[1:2], 0.3))
+    for one, all_ in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, all_[1:2])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -153,3 +197,113 @@ def test_nan_reaches_all_that_depends_on_it(broken: str) -> None:
         expected[1, 0, :, 2] = True
     np.testing.assert_array_equal(np.isnan(out), expected)
     np.testing.assert_array_equal(np.isnan(lse), expected.all(axis=-1))
+
+
+GRIDS = [(1, 1), (1, 19), (19, 1), (3, 37), (37, 3), (8, 16), (24, 24)]
+
+
+def test_reference_bias_agrees_with_torch() -> None:
+    grid = (3, 4)
+    arrays = (*inputs(2, 3, 12, 12, 5, 4, "float64"), table(3, grid, "float64"))
+    q, k, v, bias = (torch.from_numpy(x).requires_grad_() for x in arrays)
+    mask = torch.stack(
+        [bias[:, 2 + i // 4 - j // 4, 3 + i % 4 - j % 4] for i in range(12) for j in range(12)], -1
+    ).unflatten(-1, (12, 12))
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3)
+    grad_out = normal(*out.shape, dtype="float64", seed=4)
+    out.backward(torch.from_numpy(grad_out))
+    options = {"scale": 0.3, "bias": arrays[3], "grid": grid}
+    np.testing.assert_allclose(reference.attention(*arrays[:3], **options)[0], out.detach(), rtol=1e-12, atol=1e-14)
+    expected = reference.attention_backward(grad_out, *arrays[:3], **options)
+    for grad, tensor in zip(expected, (q, k, v, bias), strict=True):
+        np.testing.assert_allclose(grad, tensor.grad, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_bias(grid: tuple[int, int], dtype: str) -> None:
+    positions = grid[0] * grid[1]
+    check_biased(*inputs(2, 3, positions, positions, 8, 5, dtype), table(3, grid, dtype), grid, 0.35)
+
+
+@given(st.integers(0, 2), st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.sampled_from(FLOATS))
+def test_bias_on_any_grid(images: int, heads: int, height: int, width: int, dtype: str) -> None:
+    grid, positions = (height, width), height * width
+    check_biased(*inputs(images, heads, positions, positions, 4, 3, dtype), table(heads, grid, dtype), grid, 0.5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_bias_layouts(layout: str) -> None:
+    grid, place = (3, 5), LAYOUTS[layout]
+    q, k, v = inputs(2, 3, 15, 15, 4, 3)
+    bias, grad_out = table(3, grid), normal(2, 3, 15, 3, seed=4)
+    expected = run_biased(q, k, v, bias, grid, 0.5, grad_out)
+    out, lse = place(unwritten(2, 3, 15, 3)), place(unwritten(2, 3, 15))
+    *grads, grad_bias = (place(unwritten(*x.shape)) for x in (q, k, v, bias))
+    q, k, v, bias, grad_out = (place(x) for x in (q, k, v, bias, grad_out))
+    _native.attention(q, k, v, out, lse, bias, scale=0.5, grid=grid)
+    _native.attention_backward(grad_out, q, k, v, out, lse, *grads, bias, grad_bias, scale=0.5, grid=grid)
+    for found, want in zip((out, lse, *grads, grad_bias), expected, strict=True):
+        np.testing.assert_array_equal(found, want)
+
+
+def test_a_bias_of_minus_infinity_hides_keys() -> None:
+    """Each query sees its own row of the grid alone, so whole tiles of keys are hidden from most queries."""
+    grid = (12, 12)
+    bias = table(2, grid)
+    bias[:, np.arange(23) != 11] = -np.inf
+    q, k, v = inputs(1, 2, 144, 144, 4, 3)
+    check_biased(q, k, v, bias, grid, 0.5)
+    out = unwritten(1, 2, 144, 3)
+    _native.attention(q, k, v, out, unwritten(1, 2, 144), bias, scale=0.5, grid=grid)
+    v[:, :, 12:] += 100
+    again = unwritten(1, 2, 144, 3)
+    _native.attention(q, k, v, again, unwritten(1, 2, 144), bias, scale=0.5, grid=grid)
+    np.testing.assert_array_equal(again[:, :, :12], out[:, :, :12])
+
+
+def test_nan_in_the_bias_reaches_the_pairs_that_take_it() -> None:
+    """The first entry of a table is for the first query and the last key only."""
+    grid = (3, 5)
+    bias = table(2, grid)
+    bias[1, 0, 0] = np.nan
+    out, lse, *grads = run_biased(*inputs(2, 2, 15, 15, 4, 3), bias, grid, 0.5, normal(2, 2, 15, 3, seed=4))
+    expected = np.zeros(lse.shape, bool)
+    expected[:, 1, 0] = True
+    np.testing.assert_array_equal(np.isnan(lse), expected)
+    np.testing.assert_array_equal(np.isnan(out).all(-1), expected)
+    assert all(np.isnan(grad[:, 1]).any() for grad in grads[:3])
+    assert np.isnan(grads[3][1]).any()
+    assert not np.isnan(grads[3][0]).any()
+
+
+@pytest.mark.parametrize("grid", [(2, 4), (-2, -3), (6, 1 << 62), (0, 6)])
+def test_a_grid_that_does_not_fit(grid: tuple[int, int]) -> None:
+    q, k, v = inputs(1, 2, 6, 6, 4, 3)
+    with pytest.raises(ArgumentError, match=rf"attention: grid is {grid[0]} x {grid[1]}, q has 6 positions and k 6"):
+        _native.attention(q, k, v, unwritten(1, 2, 6, 3), unwritten(1, 2, 6), table(2, (2, 3)), scale=0.5, grid=grid)
+
+
+def test_a_grid_turned_round() -> None:
+    q, k, v = inputs(1, 2, 6, 6, 4, 3)
+    with pytest.raises(ArgumentError, match=r"attention: bias has shape \[2,3,5\], expected .* = \[2,5,3\]"):
+        _native.attention(q, k, v, unwritten(1, 2, 6, 3), unwritten(1, 2, 6), table(2, (2, 3)), scale=0.5, grid=(3, 2))
+
+
+def test_bias_and_grid_and_gradient_go_together() -> None:
+    q, k, v = inputs(1, 2, 6, 6, 4, 3)
+    bias, out, lse = table(2, (2, 3)), unwritten(1, 2, 6, 3), unwritten(1, 2, 6)
+    with pytest.raises(ArgumentError, match="attention: bias is given without grid"):
+        _native.attention(q, k, v, out, lse, bias, scale=0.5)
+    with pytest.raises(ArgumentError, match="attention: grid is given without bias"):
+        _native.attention(q, k, v, out, lse, scale=0.5, grid=(2, 3))
+    for pair, option, message in (
+        ((bias, None), {"grid": (2, 3)}, "bias is given without grad_bias"),
+        ((None, bias), {}, "grad_bias is given without bias"),
+        ((bias, bias), {}, "bias is given without grid"),
+    ):
+        with pytest.raises(ArgumentError, match=f"attention_backward: {message}"):
+            _native.attention_backward(out, q, k, v, out, lse, q.copy(), k.copy(), v.copy(), *pair, scale=0.5, **option)
+    for option, message in (({"bias": bias}, "without grid"), ({"grid": (2, 3)}, "without bias")):
+        with pytest.raises(ArgumentError, match=message):
+            ops.attention(q, k, v, **option)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from normscan import ops
 from normscan.errors import ArgumentError
+from normscan.ops.autograd import translation_table
 from normscan.ops.autograd.attention import attention_forward
 from normscan.ops.autograd.distance import distance_map
 from normscan.ops.autograd.gaussian import gaussian, gaussian_positions
@@ -33,6 +35,10 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gaussian isotropic": (gaussian, (randn(5, 3), randn(3, seed=1), randn(1, seed=2))),
     **{f"distance {m}": (distance_map, (randn(2, 3, 7, 6), randn(2, 3, 7, 6, seed=1), m, 5)) for m in METRICS},
     "attention": (attention_forward, (randn(2, 2, 5, 3), randn(2, 2, 7, 3, seed=1), randn(2, 2, 7, 4, seed=2), 0.6)),
+    "attention bias": (
+        attention_forward,
+        (*(randn(2, 2, 6, size, seed=i) for i, size in enumerate((3, 3, 4))), 0.6, randn(2, 3, 5, seed=3), (2, 3)),
+    ),
 }
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -52,6 +58,12 @@ def test_gradcheck(name: str) -> None:
         args = (args[0], args[1].detach(), *args[2:])
     if name == "attention":
         assert torch.autograd.gradcheck(lambda q, k, v: ops.attention(q, k, v, scale=0.6), args[:3])
+        return
+    if name == "attention bias":
+        *inputs, scale, bias, grid = args
+        assert torch.autograd.gradcheck(
+            lambda q, k, v, b: ops.attention(q, k, v, scale=scale, bias=b, grid=grid), (*inputs, bias)
+        )
         return
     if name == "gaussian full":  # the upper triangle is not read
         assert torch.autograd.gradcheck(lambda z, m, w: op(z, m, w.tril()), args)
@@ -88,11 +100,12 @@ def test_double_backward_raises() -> None:
     ("function", "shapes"),
     [
         (ops.attention, [(1, 2, 5, 3)] * 3),
+        (lambda q, k, v, b: ops.attention(q, k, v, bias=b, grid=(2, 3)), [(1, 2, 6, 3)] * 3 + [(2, 3, 5)]),
         (lambda a, b: ops.distance_map(a, b, metric="ssim"), [(2, 3, 12, 9)] * 2),
         (ops.gaussian, [(6, 3), (3,), (3, 3)]),
         (ops.gaussian_positions, [(6, 3, 2, 5), (3, 2, 5), (2, 5, 3, 3)]),
     ],
-    ids=["attention", "distance", "gaussian", "gaussian_positions"],
+    ids=["attention", "attention bias", "distance", "gaussian", "gaussian_positions"],
 )
 def test_numpy_equals_torch(function: Callable[..., Any], shapes: list[tuple[int, ...]]) -> None:
     arrays = [randn(*shape, seed=i).detach().float() for i, shape in enumerate(shapes)]
@@ -104,6 +117,51 @@ def test_numpy_equals_torch(function: Callable[..., Any], shapes: list[tuple[int
 def test_attention_equals_torch() -> None:
     q, k, v = (randn(2, 4, 33, 8, dtype=torch.float32, seed=i) for i in range(3))
     torch.testing.assert_close(ops.attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
+
+
+class Biased(torch.nn.Module):
+    """Attention over a grid of 3 x 5 with a table of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = torch.nn.Parameter(randn(4, 5, 9, dtype=torch.float32, seed=3).detach())
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return ops.attention(q, k, v, bias=self.bias, grid=(3, 5))
+
+
+def test_attention_bias_in_onnx_equals_torch() -> None:
+    """At opset 18, with another batch than it was exported with."""
+    runtime = pytest.importorskip("onnxruntime")
+    network = Biased().eval()
+    q, k, v = (randn(3, 4, 15, size, dtype=torch.float32, seed=size).detach() for size in (7, 8, 6))
+    k = k[..., :7].contiguous()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (q[:2], k[:2], v[:2]),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("N", min=1, max=64)},) * 3,
+            opset_version=18,
+            custom_translation_table=translation_table(18),
+            verbose=False,
+        )
+    assert program is not None
+    session = runtime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    feed = dict(zip((i.name for i in session.get_inputs()), (q.numpy(), k.numpy(), v.numpy()), strict=True))
+    (found,) = session.run(None, feed)
+    np.testing.assert_allclose(found, network(q, k, v).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_attention_bias_compiles_without_a_break() -> None:
+    def loss(q: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return ops.attention(q, q, q, bias=bias, grid=(2, 3)).square().mean()
+
+    q, bias = randn(2, 2, 6, 4, dtype=torch.float32), randn(2, 3, 5, dtype=torch.float32, seed=1)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    found = torch.autograd.grad(compiled(q, bias), (q, bias))
+    torch.testing.assert_close(found, torch.autograd.grad(loss(q, bias), (q, bias)))
 
 
 def test_strided_and_permuted_tensors() -> None:

@@ -79,12 +79,24 @@ def _attention() -> Call:
     return Call(tensors | {"out": unwritten(2, 3, 4, 7), "lse": unwritten(2, 3, 4)}, ("out", "lse"), {"scale": 0.5})
 
 
-def _attention_backward() -> Call:
-    tensors = _attention().tensors
-    out, lse = reference.attention(tensors["q"], tensors["k"], tensors["v"], scale=0.5)
-    grads = {f"grad_{name}": unwritten(*tensors[name].shape) for name in "qkv"}
-    tensors |= {"out": out.astype(np.float32), "lse": lse.astype(np.float32)}
-    return Call({"grad_out": normal(2, 3, 4, 7)} | tensors | grads, tuple(grads), {"scale": 0.5})
+def _attention_bias() -> Call:
+    tensors = {"q": normal(2, 3, 6, 5), "k": normal(2, 3, 6, 5), "v": normal(2, 3, 6, 7), "out": unwritten(2, 3, 6, 7)}
+    return Call(
+        tensors | {"lse": unwritten(2, 3, 6), "bias": normal(3, 3, 5)}, ("out", "lse"), {"scale": 0.5, "grid": (2, 3)}
+    )
+
+
+def _attention_backward(forward: Callable[[], Call]) -> Callable[[], Call]:
+    def make() -> Call:
+        tensors, _, options = forward()
+        inputs, bias = {name: tensors[name] for name in "qkv"}, tensors.get("bias")
+        out, lse = (x.astype(np.float32) for x in reference.attention(**inputs, bias=bias, **options))
+        grads = {f"grad_{name}": unwritten(*x.shape) for name, x in inputs.items()}
+        table = {} if bias is None else {"bias": bias, "grad_bias": unwritten(*bias.shape)}
+        tensors = {"grad_out": normal(*out.shape)} | inputs | {"out": out, "lse": lse} | grads | table
+        return Call(tensors, tuple(name for name in tensors if name in grads or name == "grad_bias"), options)
+
+    return make
 
 
 def _prepare() -> Call:
@@ -132,7 +144,9 @@ CALLS: dict[str, Callable[[], Call]] = {
     "distance_backward ssim": _distance_backward("ssim"),
     "distance_maps": _distance_maps,
     "attention": _attention,
-    "attention_backward": _attention_backward,
+    "attention bias": _attention_bias,
+    "attention_backward": _attention_backward(_attention),
+    "attention_backward bias": _attention_backward(_attention_bias),
     "resample": _resample,
     "smooth": _smooth,
     "pool": _pool,
@@ -270,7 +284,8 @@ def test_a_byte_offset_that_splits_an_element(call: str, name: str) -> None:
 @pytest.mark.parametrize("value", [None, 1.5, [[1.0, 2.0]], "tensor"], ids=["None", "float", "list", "str"])
 @pytest.mark.parametrize(("call", "name"), ARGUMENTS)
 def test_an_object_without_dlpack(call: str, name: str, value: object) -> None:
-    assert type(value).__name__ in refused(call, name, value)
+    missed = "without" if value is None and "bias" in name else type(value).__name__  # a bias may be None
+    assert missed in refused(call, name, value)
 
 
 @pytest.mark.parametrize(("call", "name"), FLOATING)
@@ -331,7 +346,7 @@ NO_BATCH = ("prepare", "restore", "aggregate", "gaussian_positions_whitener")
 @pytest.mark.parametrize("call", [call for call in CALLS if call not in NO_BATCH])
 def test_an_empty_batch(call: str) -> None:
     tensors, outputs, options = CALLS[call]()
-    shared = {"mean", "whitener", "grad_mean", "grad_whitener"}
+    shared = {"mean", "whitener", "bias", "grad_mean", "grad_whitener", "grad_bias"}
     tensors = {name: value if name in shared else value[:0] for name, value in tensors.items()}
     run(call, tensors, options)
     for name in shared & set(outputs):

@@ -160,6 +160,22 @@ def check_attention(dtype: str, size: int) -> None:
         assert_close(found, want, "attention_backward")
 
 
+def check_attention_bias(dtype: str, size: int) -> None:
+    grid, scale = (5, 15), size**-0.5
+    q, k, v, grad_out = (normal(2, 2, 75, size, dtype=dtype, seed=i) for i in range(4))
+    bias = normal(2, 9, 29, dtype=dtype)
+    out, lse = unwritten(*v.shape, dtype=dtype), unwritten(*v.shape[:3], dtype=dtype)
+    *grads, grad_bias = (unwritten(*x.shape, dtype=dtype) for x in (q, k, v, bias))
+    _native.attention(q, k, v, out, lse, bias, scale=scale, grid=grid)
+    _native.attention_backward(grad_out, q, k, v, out, lse, *grads, bias, grad_bias, scale=scale, grid=grid)
+    expected = reference_attention.attention(q, k, v, scale=scale, bias=bias, grid=grid)
+    for found, want in zip((out, lse), expected, strict=True):
+        assert_close(found, want, "attention")
+    expected = reference_attention.attention_backward(grad_out, q, k, v, scale=scale, bias=bias, grid=grid)
+    for found, want in zip((*grads, grad_bias), expected, strict=True):
+        assert_close(found, want, "attention_backward")
+
+
 def check_maps(dtype: str, width: int) -> None:
     map_ = normal(2, 19, width, dtype=dtype)
     out, large = unwritten(*map_.shape, dtype=dtype), unwritten(2, 30, 41, dtype=dtype)
@@ -190,6 +206,7 @@ def _main() -> None:
             check_gaussian_positions(dtype, channels)
             check_gaussian_positions_fit(dtype, channels)
             check_attention(dtype, channels)
+            check_attention_bias(dtype, channels)
         for metric in reference_distance.METRICS:
             check_distance(dtype, metric)
             check_distance_maps(dtype, metric)

@@ -75,6 +75,18 @@ def _attention(dtype: str) -> Results:
     return (out, lse, *grads)
 
 
+def _attention_bias(dtype: str) -> Results:
+    """One head and three parts of the keys."""
+    q, k, v = (normal(1, 1, 33 * 34, 8, dtype=dtype, seed=i) for i in range(3))
+    bias = normal(1, 65, 67, dtype=dtype)
+    out, lse = unwritten(*v.shape, dtype=dtype), unwritten(*v.shape[:3], dtype=dtype)
+    *grads, grad_bias = (unwritten(*x.shape, dtype=dtype) for x in (q, k, v, bias))
+    options = {"scale": 0.3, "grid": (33, 34)}
+    _native.attention(q, k, v, out, lse, bias, **options)
+    _native.attention_backward(v, q, k, v, out, lse, *grads, bias, grad_bias, **options)
+    return (out, lse, *grads, grad_bias)
+
+
 def _maps(dtype: str) -> Results:
     map_ = normal(3, 61, 67, dtype=dtype)
     large, smooth = unwritten(3, 150, 131, dtype=dtype), unwritten(*map_.shape, dtype=dtype)
@@ -103,6 +115,7 @@ WORK: dict[str, Callable[[], Results]] = {
     **{f"positions {dtype}": lambda dtype=dtype: _gaussian_positions(dtype) for dtype in ("float32", "float64")},
     **{f"attention {dtype}": lambda dtype=dtype: _attention(dtype) for dtype in ("float32", "float64")},
     **{f"distance_maps {dtype}": lambda dtype=dtype: _distance_maps(dtype) for dtype in ("float32", "float64")},
+    **{f"attention bias {dtype}": lambda dtype=dtype: _attention_bias(dtype) for dtype in ("float32", "float64")},
     **{f"maps {dtype}": lambda dtype=dtype: _maps(dtype) for dtype in ("float32", "float64")},
     **{
         f"distance {metric} {dtype}": lambda metric=metric, dtype=dtype: _distance(dtype, metric)

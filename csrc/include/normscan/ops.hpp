@@ -96,12 +96,21 @@ struct FeaturePair {
 void distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score, Metric metric,
                    std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool, double parameter = 0.0);
 
-// out = softmax(q k^T scale) v, lse = log-sum-exp of the scaled scores, without a table of L x M.
-// q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv], out [N,H,L,dv], lse [N,H,L].
-void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, double scale);
+// A bias of the scores by relative position, for L = M positions on a grid of height x width, row-major: query (y,x)
+// and key (y',x') take table [H,2h-1,2w-1] at (h-1 + y-y', w-1 + x-x') (Swin: Liu et al. 2021). -inf hides a key.
+struct GridBias {
+    const Tensor& table;
+    std::int64_t height, width;
+};
+
+// out = softmax(q k^T scale + bias) v, lse = log-sum-exp of the scaled, biased scores, without a table of L x M.
+// q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv], out [N,H,L,dv], lse [N,H,L]. bias may be nullptr; backwards, grad_bias
+// [H,2h-1,2w-1] goes with it.
+void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, double scale,
+               const GridBias* bias = nullptr);
 void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
                         const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k, const Tensor& grad_v,
-                        double scale);
+                        double scale, const GridBias* bias = nullptr, const Tensor* grad_bias = nullptr);
 
 // map [N,h,w] -> out [N,H,W], bilinear, align_corners false, no antialias.
 void resample(const Tensor& map, const Tensor& out);
