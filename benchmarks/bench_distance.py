@@ -1,137 +1,215 @@
-"""The fused distance of several levels, and one distance map, against torch: equality first, then medians.
-
-    python benchmarks/bench_distance.py [--threads 2]
-
-Peers run in the same process, on the same tensors, with the same number of threads, each call in turn.
-"""
+"""`distance`: maps of one pair of features or pictures, forward, and forward with backward as in training."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from contenders import (
+    Array,
+    Check,
+    Formula,
+    compiled,
+    doubles,
+    eager,
+    equals,
+    forward_and_backward,
+    normal,
+    outputs,
+    size,
+    tensors,
+)
+from timing import Case, Contender
 from torch import Tensor
 from torch.nn import functional as F
 
 from normscan import _native, ops
+from reference import distance as reference
+from reference import distance_maps as truth
 
-SIDE, SIGMA, IMAGES = 256, 4.0, 8
-LEVELS = [(64, 64), (128, 32), (256, 16)]  # ResNet18's layers 1 to 3 at 256 pixels: channels, side
-
-
-def gaussian_taps() -> Tensor:
-    """The weights of `smooth`."""
-    radius = int(4 * SIGMA + 0.5)
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / SIGMA) ** 2)
-    return taps / taps.sum()
+WINDOW, C1, C2 = 11, reference.C1, reference.C2
 
 
-TAPS = gaussian_taps()
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """The one call that people write."""
+    return 1 - F.cosine_similarity(a, b, dim=1)
 
 
-def mirrored(x: Tensor, radius: int) -> Tensor:
-    """[N,1,H,W] with the edge pixel repeated at the edges, as `smooth` has it."""
-    x = torch.cat([x[..., :radius].flip(-1), x, x[..., -radius:].flip(-1)], -1)
-    return torch.cat([x[..., :radius, :].flip(-2), x, x[..., -radius:, :].flip(-2)], -2)
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over channels."""
+    return (a - b).abs().mean(1)
 
 
-def in_torch(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Cosine, upsampling, product, blur, maximum from torch's parts."""
-    fused = torch.ones((IMAGES, 1, SIDE, SIDE))
-    for a, b in pairs:
-        difference = F.normalize(a, dim=1) - F.normalize(b, dim=1)
-        level = 0.5 * difference.square().sum(1, keepdim=True)
-        fused = fused * F.interpolate(level, (SIDE, SIDE), mode="bilinear", align_corners=False)
-    wide = mirrored(fused, len(TAPS) // 2)
-    blurred = F.conv2d(F.conv2d(wide, TAPS.view(1, 1, -1, 1)), TAPS.view(1, 1, 1, -1))[:, 0]
+def ssim(side: int) -> Formula:
+    """The local means as products with a band matrix: several times faster in torch than the usual convolutions."""
+    band = torch.from_numpy(reference.window_matrix(side, WINDOW).astype(np.float32))
+
+    def formula(a: Tensor, b: Tensor) -> Tensor:
+        mean_a, mean_b, aa, bb, ab = (band @ torch.stack([a, b, a * a, b * b, a * b]) @ band.T).unbind()
+        product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
+        covariance, variances = ab - product, aa + bb - squares
+        value = (2 * product + C1) * (2 * covariance + C2) / ((squares + C1) * (variances + C2))
+        return 1 - value.mean(1)
+
+    return formula
+
+
+class Entry(NamedTuple):
+    """One case: a metric at a shape, and what torch computes for it."""
+
+    name: str
+    metric: str
+    shape: tuple[int, ...]
+    formula: Formula
+    training: bool
+    flops: int
+    """A channel of a position."""
+    goals: Mapping[str, float] = {}
+
+
+LEVELS = ((64, 64), (128, 32), (256, 16))
+"""ResNet18's layers 1 to 3 at 256 pixels: channels, side."""
+IMAGES, SIDE, SIGMA = 8, 256, 4.0
+RADIUS = int(4 * SIGMA + 0.5)
+TAPS = torch.softmax(-0.5 * (torch.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2, 0)
+"""The weights of `smooth`: a Gaussian that sums to 1."""
+PICTURES = (32, 3, 64, 64)
+ENTRIES = (
+    Entry("cosine 8x256x64x64", "cosine", (8, 256, 64, 64), cosine, False, 6, {"eager": 10}),
+    Entry("l1 32x3x64x64", "l1", PICTURES, l1, False, 3),
+    Entry("l1 32x3x64x64 forward and backward", "l1", PICTURES, l1, True, 6),
+    Entry("ssim 32x3x64x64", "ssim", PICTURES, ssim(64), False, 5 * 4 * WINDOW + 20),
+    Entry("ssim 32x3x64x64 forward and backward", "ssim", PICTURES, ssim(64), True, 2 * (5 * 4 * WINDOW + 20)),
+)
+
+
+def cases() -> Iterator[Case]:
+    """One at a time, so that their arrays do not lie in memory together."""
+    for entry in ENTRIES:
+        yield training(entry) if entry.training else forward(entry)
+    yield levels_case()
+
+
+def levels_case() -> Case:
+    """Several levels of features -> one map and score: cosine, upsampling, product, blur, maximum."""
+    arrays = [a for channels, side in LEVELS for a in normal(channels, *[(IMAGES, channels, side, side)] * 2)]
+    options = {"metric": "cosine", "fuse": "product", "pool": "max"}
+    weights = [1.0] * len(LEVELS)
+    expected = truth.distance_maps(
+        list(zip(arrays[::2], arrays[1::2], strict=True)), size=(SIDE, SIDE), weights=weights, sigma=SIGMA, **options
+    )
+    check = equals("distance_maps", *expected)
+    out, score = outputs((IMAGES, SIDE, SIDE), (IMAGES,))
+    pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
+
+    def native() -> tuple[Array, ...]:
+        _native.distance_maps(pairs, out, score, weights=weights, sigma=SIGMA, **options)
+        return out, score
+
+    inputs = tensors(arrays)
+    op = partial(
+        ops.distance, list(zip(inputs[::2], inputs[1::2], strict=True)), size=(SIDE, SIDE), blur=SIGMA, **options
+    )
+    return Case(
+        op="distance",
+        name="fused levels of ResNet18, 8 images, 256 px",
+        ours=(Contender("native", native, check), Contender("op", op, check)),
+        peers=(eager(fused, arrays, check), compiled(fused, arrays, check)),
+        moved=size(*arrays, out, score),
+        flops=6 * sum(a.size for a in arrays[::2]) + out.size * (7 * len(LEVELS) + 4 * len(TAPS)),
+        goals={"eager": 8, "compile": 3},
+    )
+
+
+def fused(*features: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from torch's parts."""
+    product: Tensor | float = 1.0
+    for a, b in zip(features[::2], features[1::2], strict=True):
+        level = 0.5 * (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1, keepdim=True)
+        product = product * F.interpolate(level, (SIDE, SIDE), mode="bilinear", align_corners=False)
+    blurred = blur(product)[:, 0]
     return blurred, blurred.amax((1, 2))
 
 
-def fused(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The same in one call."""
-    result: tuple[Tensor, Tensor] = ops.distance(pairs, metric="cosine", size=(SIDE, SIDE), blur=SIGMA)
-    return result
+def blur(x: Tensor) -> Tensor:
+    """Separable, the edge pixel repeated at the edges, as `smooth` has it."""
+    x = torch.cat([x[..., :RADIUS].flip(-1), x, x[..., -RADIUS:].flip(-1)], -1)
+    x = torch.cat([x[..., :RADIUS, :].flip(-2), x, x[..., -RADIUS:, :].flip(-2)], -2)
+    return F.conv2d(F.conv2d(x, TAPS.view(1, 1, -1, 1)), TAPS.view(1, 1, 1, -1))
 
 
-def one_map(a: Tensor, b: Tensor) -> Tensor:
-    """The cosine distance of one level."""
-    result: Tensor = ops.distance_map(a, b, metric="cosine")
-    return result
+def pair(entry: Entry) -> list[Array]:
+    """Features of any sign for cosine; pictures in 0..1 for the rest, the second one the first with errors."""
+    if entry.metric == "cosine":
+        return normal(0, entry.shape, entry.shape)
+    rng = np.random.default_rng(0)
+    a = rng.random(entry.shape, np.float32)
+    return [a, np.clip(a + 0.1 * rng.standard_normal(entry.shape, np.float32), 0, 1)]
 
 
-def medians(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float, float]]:
-    """Quartiles in ms of every call, taken in turn, so that a busy machine meets all of them."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(repeats + 2):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if i >= 2:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: tuple(statistics.quantiles(t, n=4)) for name, t in times.items()}  # type: ignore[misc]
+def bounds(metric: str, suffix: str = "") -> str:
+    """The row of the table of tolerances."""
+    return ("distance_ssim" if metric == "ssim" else "distance") + suffix
 
 
-def show(title: str, calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Print one case; the first call is ours. Returns the medians."""
-    found = medians(calls, repeats)
-    ours = next(iter(found.values()))[1]
-    print(f"\n{title}")
-    for name, (low, middle, high) in found.items():
-        print(f"  {name:28} {middle:8.2f} ms  ({low:.2f} .. {high:.2f})  {middle / ours:6.1f} x")
-    return {name: middle for name, (_, middle, _) in found.items()}
+def forward(entry: Entry) -> Case:
+    """The map of one pair."""
+    arrays = pair(entry)
+    check = equals(bounds(entry.metric), reference.distance(*doubles(arrays), metric=entry.metric, window=WINDOW))
+    (out,) = outputs(entry.shape[:1] + entry.shape[2:])
+    inputs = tensors(arrays)
+
+    def native() -> Array:
+        _native.distance(*arrays, out, metric=entry.metric, window=WINDOW)
+        return out
+
+    op = partial(ops.distance_map, *inputs, metric=entry.metric, window=WINDOW)
+    return assemble(
+        entry,
+        (Contender("native", native, check), Contender("op", op, check)),
+        (eager(entry.formula, arrays, check), compiled(entry.formula, arrays, check)),
+        size(*arrays, out),
+    )
 
 
-def bench_levels(compiled: Callable[..., Any], repeats: int, channels_last: bool) -> None:
-    """The fused form over ResNet18's levels."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    shapes = [(IMAGES, channels, side, side) for channels, side in LEVELS]
-    pairs = [(torch.randn(s).to(memory_format=layout), torch.randn(s).to(memory_format=layout)) for s in shapes]
-    for found, expected in zip(fused(pairs), in_torch(pairs), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    calls = {
-        "normscan": lambda: fused(pairs),
-        "torch eager": lambda: in_torch(pairs),
-        "torch.compile": lambda: compiled(pairs),
-    }
-    name = "channels_last" if channels_last else "contiguous"
-    show(f"levels of ResNet18, N {IMAGES}, {SIDE} px: cosine, upsample, product, blur, max; {name}", calls, repeats)
+def training(entry: Entry) -> Case:
+    """The map, and the gradients of both inputs from a gradient of the map."""
+    arrays = pair(entry)
+    shape = entry.shape[:1] + entry.shape[2:]
+    (gradient,) = normal(1, shape)
+    check = equals(
+        bounds(entry.metric, "_backward"),
+        *reference.distance_backward(*doubles([gradient, *arrays]), metric=entry.metric, window=WINDOW),
+    )
+    out, *grads = outputs(shape, entry.shape, entry.shape)
+
+    def native() -> tuple[Array, ...]:
+        _native.distance(*arrays, out, metric=entry.metric, window=WINDOW)
+        _native.distance_backward(gradient, *arrays, *grads, metric=entry.metric, window=WINDOW)
+        return tuple(grads)
+
+    def contender(name: str, formula: Callable[..., Any], check: Check = check) -> Contender:
+        return Contender(name, forward_and_backward(formula, arrays, gradient), check)
+
+    return assemble(
+        entry,
+        (
+            Contender("native", native, check),
+            contender("op", partial(ops.distance_map, metric=entry.metric, window=WINDOW)),
+        ),
+        (
+            contender("eager", entry.formula),
+            contender("compile", torch.compile(entry.formula, fullgraph=True, dynamic=False)),
+        ),
+        # The forward pass reads the inputs and writes the map; the backward one reads both and writes the gradients.
+        2 * size(*arrays, out) + size(*grads),
+    )
 
 
-def bench_map(repeats: int, channels_last: bool) -> None:
-    """One cosine map, and its share of the bandwidth of a copy."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    a, b = (torch.randn(IMAGES, 256, 64, 64).to(memory_format=layout) for _ in "ab")
-    torch.testing.assert_close(one_map(a, b), 1 - F.cosine_similarity(a, b, dim=1), rtol=1e-5, atol=1e-5)
-    target = torch.empty_like(a)
-    calls = {
-        "normscan": lambda: one_map(a, b),
-        "F.cosine_similarity": lambda: F.cosine_similarity(a, b, dim=1),
-        "copy of as many bytes": lambda: target.copy_(b),
-    }
-    name = "channels_last" if channels_last else "contiguous"
-    found = show(f"cosine map of 8x256x64x64; {name}", calls, repeats)
-    share = found["copy of as many bytes"] / found["normscan"]  # both move two tensors of this size
-    print(f"  {2 * a.nbytes / found['normscan'] / 1e6:.1f} GB/s, {share:.2f} of the copy's")
-
-
-def main() -> None:
-    """Print every case."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=25)
-    arguments = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(arguments.threads)
-    print(f"{arguments.threads} threads, {_native.simd_level()}, torch {torch.__version__}")
-    with torch.no_grad():
-        for channels_last in (False, True):
-            bench_levels(torch.compile(in_torch), arguments.repeats, channels_last)
-            bench_map(arguments.repeats, channels_last)
-
-
-if __name__ == "__main__":
-    main()
+def assemble(entry: Entry, ours: tuple[Contender, ...], peers: tuple[Contender, ...], moved: int) -> Case:
+    """The case of an entry."""
+    flops = entry.flops * int(np.prod(entry.shape))
+    return Case("distance", entry.name, ours, peers, moved, flops, entry.goals)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -18,13 +17,13 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
+import timing
 
 import normscan
 from normscan.data.read import write_image
 from normscan.data.synthetic import dermoscopy
 from normscan.progress import track
 
-RESULTS = Path(__file__).parent / "results"
 FIRST = 200
 """Pictures after which memory should have settled."""
 
@@ -41,10 +40,7 @@ def main() -> None:
         paths = make(Path(folder), options.images, options.side)
         row = measure(options.bundle, paths, options.threads)
     print(json.dumps(row, indent=2))
-    RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"{platform.machine()}-{os.cpu_count()}cpu.json"
-    stored = json.loads(target.read_text()) if target.exists() else {"machine": target.stem}
-    target.write_text(json.dumps({**stored, "session": row}, indent=2) + "\n")
+    timing.store(session=row)
 
 
 def make(folder: Path, count: int, side: int) -> list[Path]:

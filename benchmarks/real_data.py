@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
+
+import timing
 
 from normscan.deploy.export import export
 from normscan.report.evaluate import evaluate
 from normscan.train.run import train
 
-RESULTS = Path(__file__).parent / "results"
 FIGURES = ("image_auroc", "image_auroc_ci", "auprc", "prevalence", "sensitivity", "specificity", "pixel_auroc")
 
 
@@ -32,15 +30,16 @@ def main() -> None:
         for data in options.data
         for seed in options.seeds
     ]
-    machine = f"{platform.machine()}-{os.cpu_count()}cpu"
-    RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"{machine}.json"
-    stored = json.loads(target.read_text()) if target.exists() else {"machine": machine}
-    keys = {(r["data"], r["family"], r["preset"], r["seed"]) for r in rows}
-    kept = [r for r in stored.get("real_data", []) if (r["data"], r["family"], r["preset"], r["seed"]) not in keys]
-    target.write_text(json.dumps({**stored, "real_data": [*kept, *rows]}, indent=2) + "\n")
+    keys = {key(r) for r in rows}
+    kept = [r for r in timing.stored().get("real_data", []) if key(r) not in keys]
+    timing.store(real_data=[*kept, *rows])
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes a row the same measurement, done again."""
+    return tuple(row[name] for name in ("data", "family", "preset", "seed"))
 
 
 def measure(data: Path, family: str, preset: str, seed: int, output: Path) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""Measure the native ops against their peers, print a table, and merge the records into results/<machine>.json."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the references and the table of tolerances live there
+
+from timing import Measured, measure, set_threads, store_records
+
+OPS = ("gaussian", "distance", "attention", "prepare")
+
+
+def main() -> int:
+    """0, or 1 where a contender of ours is wrong: it prints no time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ops", nargs="*", metavar="OP", help=f"of {', '.join(OPS)}; all by default")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for everybody")
+    parser.add_argument("--no-store", action="store_true", help="leave the results file as it is")
+    options = parser.parse_args()
+    if unknown := set(options.ops) - set(OPS):
+        parser.error(f"no such op: {', '.join(sorted(unknown))}; there are {', '.join(OPS)}")
+    set_threads(options.threads)
+    measured = []
+    for op in options.ops or OPS:
+        for case in importlib.import_module(f"bench_{op}").cases():
+            measured.append(measure(case))
+            show(measured[-1])
+    if not options.no_store:
+        store_records(measured)
+    return int(any(m.failed for m in measured))
+
+
+def show(measured: Measured) -> None:
+    """One case: a line a contender, and what was left out, and why."""
+    case, goals = measured.case, measured.goals()
+    ours, peers = measured.running(case.ours), measured.running(case.peers)
+    print(f"\n{case.op}  {case.name}  {case.dtype}  {case.device}", end="    ")
+    print(f"(copy {measured.copy_gbps:.1f} GB/s, matrix {measured.matrix_gflops:.0f} GFLOP/s)")
+    line("", "ms", "q1", "q3", "GB/s", "of copy", "GFLOP/s", "of matrix", *[f"x {name}" for name in ours], "goal")
+    for name in ours + peers:
+        ratios = [f"{measured.times.ratio(impl, name):.2f}" if name in peers else "" for impl in ours]
+        goal = ""
+        if name in goals:
+            met = measured.times.ratio(ours[0], name) >= goals[name]
+            goal = f">= {goals[name]:g} {'met' if met else 'MISSED'}"
+        line(name, *figures(measured, name), *ratios, goal)
+    if measured.extra_memory is not None:
+        print(f"  first call of {case.ours[0].name}: {measured.extra_memory / 2**20:.1f} MiB beyond the outputs")
+    for name, reason in measured.failed.items():
+        print(f"  WRONG, not timed: {name}: {reason}")
+    for name, reason in measured.left_out.items():
+        print(f"  left out: {name}: {reason.splitlines()[0]}")
+    sys.stdout.flush()
+
+
+def figures(measured: Measured, name: str) -> Iterable[str]:
+    """Times, rates, and shares of the machine's own rates."""
+    times = (measured.times.median(name), *measured.times.quartiles(name))
+    gbps, gflops = measured.gbps(name), measured.gflops(name)
+    shares = (f"{gbps / measured.copy_gbps:.0%}", f"{gflops / measured.matrix_gflops:.0%}")
+    return (*[f"{t:.4g}" for t in times], f"{gbps:.3g}", shares[0], f"{gflops:.3g}", shares[1])
+
+
+def line(name: str, *cells: str) -> None:
+    """A name and columns, the last one left-aligned."""
+    print(f"  {name:<13}", *[f"{cell:>9}" for cell in cells[:-1]], cells[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
