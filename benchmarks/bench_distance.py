@@ -96,17 +96,15 @@ def cases() -> Iterator[Case]:
 def levels_case() -> Case:
     """Several levels of features -> one map and score: cosine, upsampling, product, blur, maximum."""
     arrays = [a for channels, side in LEVELS for a in normal(channels, *[(IMAGES, channels, side, side)] * 2)]
-    options = {"metric": "cosine", "fuse": "product", "pool": "max"}
+    options = {"metric": "cosine", "fuse": "product"}
     weights = [1.0] * len(LEVELS)
-    expected = truth.distance_maps(
-        list(zip(arrays[::2], arrays[1::2], strict=True)), size=(SIDE, SIDE), weights=weights, sigma=SIGMA, **options
-    )
+    pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
+    expected = truth.distance_maps(pairs, size=(SIDE, SIDE), weights=weights, sigma=SIGMA, pool_method="max", **options)
     check = equals("distance_maps", *expected)
     out, score = outputs((IMAGES, SIDE, SIDE), (IMAGES,))
-    pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
 
     def native() -> tuple[Array, ...]:
-        _native.distance_maps(pairs, out, score, weights=weights, sigma=SIGMA, **options)
+        _native.distance_maps(pairs, out, score, weights=weights, sigma=SIGMA, pool="max", **options)
         return out, score
 
     inputs = tensors(arrays)
