@@ -62,6 +62,10 @@ struct Source {
     void read(std::int64_t y, float* to) const {
         const T* const row = image.as<const T>() + y * image.step(0);
         const std::int64_t step = image.step(1), channel = image.rank == 3 ? image.step(2) : 0;
+        if (channels == to_channels && step == channels && (channels == 1 || channel == 1)) {
+            for (std::int64_t i = 0; i < width * channels; ++i) to[i] = factor * static_cast<float>(row[i]);
+            return;
+        }
         for (std::int64_t x = 0; x < width; ++x, to += to_channels) {
             const T* const pixel = row + x * step;
             if (channels == 3 && to_channels == 1) {
@@ -82,51 +86,49 @@ struct Source {
     }
 };
 
-// One source row, resized along x: to [size][channels].
-void shrink_row(const float* from, const Filter& filter, std::int64_t size, std::int64_t channels, float* to) {
+// One line, resized along x: to [size][channels].
+template <int channels>
+void shrink_row(const float* from, const Filter& filter, std::int64_t size, float* to) {
     for (std::int64_t x = 0; x < size; ++x, to += channels) {
         const float* const weights = filter.of(x);
-        const float* const pixels = from + filter.first[static_cast<std::size_t>(x)] * channels;
-        const std::int64_t count = filter.count[static_cast<std::size_t>(x)];
-        for (std::int64_t c = 0; c < channels; ++c) {
-            float sum = 0.0f;
-            for (std::int64_t k = 0; k < count; ++k) sum += weights[k] * pixels[k * channels + c];
-            to[c] = sum;
+        const float* pixel = from + filter.first[static_cast<std::size_t>(x)] * channels;
+        float sum[channels] = {};
+        for (std::int64_t k = 0; k < filter.count[static_cast<std::size_t>(x)]; ++k, pixel += channels) {
+            for (int c = 0; c < channels; ++c) sum[c] += weights[k] * pixel[c];
         }
+        for (int c = 0; c < channels; ++c) to[c] = sum[c];
     }
 }
 
-// All source rows that any target row needs, resized along x.
-class Rows {
+// Target rows begin..end (of the picture's part of the output) in full source width, resized along y alone: a source
+// row is converted once and added, while it is in the cache, to the few target rows that see it.
+class Lines {
   public:
-    Rows(const Source& source, const Filter& columns, const Filter& rows, std::int64_t size)
-        : first_(rows.first.front()),
-          width_(size * source.to_channels),
-          data_((rows.first.back() + rows.count.back() - first_) * width_) {
-        const std::int64_t count = rows.first.back() + rows.count.back() - first_;
-        parallel_for((count + rows_per_task - 1) / rows_per_task, [&](std::int64_t task) {
-            const Buffer<float> pixels(source.width * source.to_channels);
-            const std::int64_t begin = task * rows_per_task, end = std::min(begin + rows_per_task, count);
-            for (std::int64_t y = begin; y < end; ++y) {
-                source.row(first_ + y, pixels.get());
-                shrink_row(pixels.get(), columns, size, source.to_channels, data_.get() + y * width_);
+    Lines(const Source& source, const Filter& rows, std::int64_t begin, std::int64_t end)
+        : begin_(begin), width_(source.width * source.to_channels), data_((end - begin) * width_) {
+        if (begin == end) return;
+        std::fill_n(data_.get(), (end - begin) * width_, 0.0f);
+        const Buffer<float> pixels(width_);
+        const auto first = [&](std::int64_t i) { return rows.first[static_cast<std::size_t>(i)]; };
+        const auto past = [&](std::int64_t i) { return first(i) + rows.count[static_cast<std::size_t>(i)]; };
+        std::int64_t oldest = begin;
+        for (std::int64_t y = first(begin); y < past(end - 1); ++y) {
+            source.row(y, pixels.get());
+            while (oldest < end && past(oldest) <= y) ++oldest;
+            for (std::int64_t i = oldest; i < end && first(i) <= y; ++i) {
+                if (y < past(i)) add(pixels.get(), rows.of(i)[y - first(i)], data_.get() + (i - begin) * width_);
             }
-        });
-    }
-
-    // Target row i: to [width]
-    void blend(const Filter& rows, std::int64_t i, float* to) const {
-        const auto at = static_cast<std::size_t>(i);
-        std::fill_n(to, width_, 0.0f);
-        for (std::int64_t k = 0; k < rows.count[at]; ++k) {
-            const float* const from = data_.get() + (rows.first[at] + k - first_) * width_;
-            const float weight = rows.of(i)[k];
-            for (std::int64_t x = 0; x < width_; ++x) to[x] += weight * from[x];
         }
     }
 
+    const float* of(std::int64_t i) const { return data_.get() + (i - begin_) * width_; }
+
   private:
-    std::int64_t first_, width_;
+    void add(const float* from, float weight, float* to) const {
+        for (std::int64_t x = 0; x < width_; ++x) to[x] += weight * from[x];
+    }
+
+    std::int64_t begin_, width_;
     Buffer<float> data_;
 };
 
@@ -164,13 +166,17 @@ void prepare(const Tensor& image, const Tensor& out, Resize resize, std::span<co
     const std::int64_t height = out.size(1), width = out.size(2), channels = source.to_channels;
     const Geometry place = geometry(image.size(0), image.size(1), height, width, resize);
     const Filter row_filter(place.rows, image.size(0)), column_filter(place.columns, image.size(1));
-    const Rows rows(source, column_filter, row_filter, place.columns.size);
+    const auto shrink = channels == 3 ? shrink_row<3> : shrink_row<1>;
     parallel_for((height + rows_per_task - 1) / rows_per_task, [&](std::int64_t task) {
+        const std::int64_t top = task * rows_per_task, bottom = std::min(top + rows_per_task, height);
+        const std::int64_t begin = std::max(top - place.rows.offset, std::int64_t{0});
+        const std::int64_t end = std::min(bottom - place.rows.offset, place.rows.size);
+        const Lines lines(source, row_filter, begin, std::max(begin, end));
         const Buffer<float> line(place.columns.size * channels);
-        for (std::int64_t y = task * rows_per_task; y < std::min((task + 1) * rows_per_task, height); ++y) {
+        for (std::int64_t y = top; y < bottom; ++y) {
             const std::int64_t from = y - place.rows.offset;
-            const bool inside = from >= 0 && from < place.rows.size;
-            if (inside) rows.blend(row_filter, from, line.get());
+            const bool inside = from >= begin && from < end;
+            if (inside) shrink(lines.of(from), column_filter, place.columns.size, line.get());
             for (std::int64_t c = 0; c < channels; ++c) {
                 const auto m = static_cast<float>(mean[static_cast<std::size_t>(c)]);
                 const auto s = static_cast<float>(std[static_cast<std::size_t>(c)]);
