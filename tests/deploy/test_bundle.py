@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
 
 from normscan.deploy.bundle import FILES, Bundle, write_manifest
 from normscan.deploy.session import load
@@ -158,6 +161,19 @@ def test_a_model_of_another_kind_is_named(bundle: Path) -> None:
     seal(bundle)
     with pytest.raises(BundleError, match=r"model\.onnx"):
         load(bundle)
+
+
+def test_a_dtype_that_numpy_lacks_is_named(bundle: Path) -> None:
+    save_torch({"latent.mean": torch.zeros(4, dtype=torch.bfloat16)}, bundle / "stats.safetensors")
+    seal(bundle)
+    with pytest.raises(BundleError, match=r"stats\.safetensors cannot be read"):
+        Bundle.open(bundle).scorer()
+
+
+def test_a_spec_whose_input_does_not_fit_the_model_is_named(bundle: Path, picture: np.ndarray) -> None:
+    rewrite(bundle, lambda m: m["spec"]["input"].update(channels=1, mean=[0], std=[1]))
+    with pytest.raises(BundleError, match=r"model\.onnx cannot run on x \[1, 1, 16, 16\]"):
+        load(bundle).score(picture)
 
 
 def seal(bundle: Path) -> None:

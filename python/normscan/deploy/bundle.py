@@ -84,7 +84,7 @@ class Bundle:
     def _tensors(self, name: str) -> dict[str, np.ndarray]:
         try:
             return load(self.files[name])
-        except SafetensorError as error:
+        except (SafetensorError, KeyError) as error:  # KeyError: a dtype that numpy does not have
             raise BundleError(f"{self.folder / name} cannot be read: {error}") from error
 
 

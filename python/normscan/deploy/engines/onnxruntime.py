@@ -21,6 +21,7 @@ class OnnxRuntimeEngine:
     device = "cpu"
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._model = bundle.folder / "model.onnx"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -31,19 +32,23 @@ class OnnxRuntimeEngine:
             # From the bytes that were hashed: a path would be read again, and let the model name files beside it.
             self._session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exceptions have no common base of their own
-            where = f"{bundle.folder / 'model.onnx'}"
-            raise BundleError(f"{where} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}") from error
+            version = onnxruntime.__version__
+            raise BundleError(f"{self._model} cannot be opened by ONNX Runtime {version}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
         inputs = [i.name for i in self._session.get_inputs()]
         if inputs != ["x"] or sorted(self._outputs) != sorted(bundle.manifest["outputs"]):
             raise BundleError(
-                f"{bundle.folder / 'model.onnx'} has inputs {inputs} and outputs {self._outputs}, expected ['x'] and "
+                f"{self._model} has inputs {inputs} and outputs {self._outputs}, expected ['x'] and "
                 f"{bundle.manifest['outputs']}; export the bundle again"
             )
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """x [N,C,H,W] float32 -> named outputs."""
-        return dict(zip(self._outputs, self._session.run(None, {"x": x}), strict=True))
+        try:
+            found = self._session.run(None, {"x": x})
+        except Exception as error:  # as above; a model whose input does not fit the spec ends here
+            raise BundleError(f"{self._model} cannot run on x {list(x.shape)} float32: {error}") from error
+        return dict(zip(self._outputs, found, strict=True))
 
     def fingerprint(self) -> dict[str, str]:
         """Engine, version, provider."""
