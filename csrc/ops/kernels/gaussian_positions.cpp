@@ -154,6 +154,21 @@ inline void add_rows(const T* triangle, std::int64_t row_step, std::int64_t firs
     }
 }
 
+// log |det| of a triangle. The product of four floats neither overflows nor vanishes in double: a logarithm for each.
+template <class T>
+double log_determinant(const T* triangle, std::int64_t row_step, std::int64_t channels) {
+    constexpr std::int64_t together = sizeof(T) == 4 ? 4 : 1;
+    double sum = 0.0;
+    for (std::int64_t first = 0; first < channels; first += together) {
+        double product = 1.0;
+        for (std::int64_t i = first; i < smaller(first + together, channels); ++i) {
+            product *= absolute(triangle[i + (row_step == 0 ? i * (i + 1) / 2 : i * row_step)]);
+        }
+        sum += logarithm(product);
+    }
+    return sum;
+}
+
 template <class T>
 void forward(const GaussianPositions<T>& a) {
     constexpr int rows = triangle_rows<T>;
@@ -165,8 +180,13 @@ void forward(const GaussianPositions<T>& a) {
         std::int64_t i = 0;  // the rows that fill no block come first, where they are short
         for (; i < a.channels % rows; ++i) add_rows<T, 1>(triangle, a.whitener.channel, i, x, sum);
         for (; i < a.channels; i += rows) add_rows<T, rows>(triangle, a.whitener.channel, i, x, sum);
-        T result[N];
-        __builtin_memcpy(result, sum, sizeof result);
+        T result[granule<T>] = {};
+        __builtin_memcpy(result, sum, sizeof sum);
+        Output<T> output = a.output;
+        if (output.kind == OutputKind::nll) {
+            output.offset -= static_cast<T>(log_determinant(triangle, a.whitener.channel, a.channels));
+        }
+        finish(output, result, granule<T>);
         const std::int64_t row = (a.first + p) / a.out.width, column = (a.first + p) % a.out.width;
         T* const out = a.out.data + row * a.out.row + column * a.out.column;
         for (std::int64_t n = 0; n < a.images; ++n) out[n * a.out_image] = result[n];
