@@ -36,6 +36,14 @@ void py_gaussian_backward(Object grad_out, Object z, Object mean, Object whitene
     gaussian_backward(g, i, m, w, gz, gm, gw, what, saturation);
 }
 
+void py_gaussian_mixture(Object z, Object means, Object whiteners, Object log_weights, Object out) {
+    const Imported i("gaussian_mixture: z", z), m("gaussian_mixture: means", means);
+    const Imported w("gaussian_mixture: whiteners", whiteners), l("gaussian_mixture: log_weights", log_weights);
+    const Imported o("gaussian_mixture: out", out);
+    const py::gil_scoped_release release;
+    gaussian_mixture(i, m, w, l, o);
+}
+
 void py_gaussian_positions(Object z, Object mean, Object whitener, Object out, const std::string& output,
                            double saturation) {
     const auto what = choice<GaussianOutput>("gaussian_positions", "output", gaussian_output_names, output);
@@ -182,6 +190,7 @@ void bind_ops(py::module_& module) {
                "output"_a = "squared_distance", "saturation"_a = 1.0);
     module.def("gaussian_backward", &py_gaussian_backward, "grad_out"_a, "z"_a, "mean"_a, "whitener"_a, "grad_z"_a,
                "grad_mean"_a, "grad_whitener"_a, py::kw_only(), "output"_a = "squared_distance", "saturation"_a = 1.0);
+    module.def("gaussian_mixture", &py_gaussian_mixture, "z"_a, "means"_a, "whiteners"_a, "log_weights"_a, "out"_a);
     module.def("gaussian_positions", &py_gaussian_positions, "z"_a, "mean"_a, "whitener"_a, "out"_a, py::kw_only(),
                "output"_a = "squared_distance", "saturation"_a = 1.0);
     module.def("gaussian_positions_fit", &py_gaussian_positions_fit, "z"_a, "count"_a, "mean"_a, "scatter"_a);

@@ -5,16 +5,15 @@
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/gaussian_layout.hpp"
 #include "ops/gaussian_output.hpp"
 #include "ops/kernels/gaussian.hpp"
 #include "ops/parallel.hpp"
-#include "ops/planes.hpp"
 
 namespace normscan {
 namespace {
 
 constexpr std::int64_t block = kernels::gaussian_positions;
-constexpr std::int64_t blocks_per_task = 8;
 constexpr std::int64_t most_parts = 32;  // partial gradients of mean and whitener; fixed, so that sums are, too
 
 // [N,D] is one image with a row of N positions, so that both layouts share one path.
@@ -51,23 +50,6 @@ Sizes check(const Check& check, const Tensor& z, const Tensor& mean, const Tenso
     return s;
 }
 
-template <class T>
-kernels::Planes<T> image(const Tensor& z, std::int64_t n) {
-    if (z.rank == 2) return {z.as<T>(), z.step(1), 0, z.step(0), std::max<std::int64_t>(1, z.size(0))};
-    return planes<T>(z, n);
-}
-
-template <class T>
-kernels::Map<T> distances(const Tensor& out, std::int64_t n) {
-    if (out.rank == 1) return {out.as<T>(), 0, out.step(0), std::max<std::int64_t>(1, out.size(0))};
-    return map_of<T>(out, n);
-}
-
-template <class T>
-void copy_vector(const Tensor& from, T* to) {
-    for (std::int64_t i = 0; i < from.size(0); ++i) to[i] = from.as<const T>()[i * from.step(0)];
-}
-
 // Mean and whitener in contiguous memory, the upper triangle zero (it is never read).
 template <class T>
 struct Statistics {
@@ -75,16 +57,11 @@ struct Statistics {
 
     Statistics(const Tensor& m, const Tensor& w)
         : mean(m.size(0)), whitener(w.rank == 2 ? w.size(0) * w.size(0) : w.size(0)) {
-        copy_vector(m, mean.get());
-        if (w.rank == 1) {
-            copy_vector(w, whitener.get());
-            return;
-        }
-        const std::int64_t d = w.size(0);
-        for (std::int64_t i = 0; i < d; ++i) {
-            T* const row = whitener.get() + i * d;
-            std::copy_n(w.as<const T>() + i * w.step(0), i + 1, row);  // the inner stride was checked to be 1
-            std::fill_n(row + i + 1, d - i - 1, T(0));
+        copy_vector(m.as<const T>(), m.step(0), m.size(0), mean.get());
+        if (w.rank == 2) {
+            copy_triangle(w.as<const T>(), w.step(0), w.size(0), whitener.get());
+        } else {
+            copy_vector(w.as<const T>(), w.step(0), w.size(0), whitener.get());
         }
     }
 };
@@ -108,13 +85,14 @@ void run_forward(const Sizes& s, const Tensor& z, const Tensor& mean, const Tens
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(gaussian)).forward;
     const Statistics<T> statistics(mean, whitener);
     const kernels::Output<T> output = with_offset(choice, s, statistics.whitener.get());
-    const std::int64_t run = block * blocks_per_task, tasks = (s.positions + run - 1) / run;
+    const std::int64_t run = block * gaussian_blocks, tasks = (s.positions + run - 1) / run;
     parallel_for(s.images * tasks, [&](std::int64_t task) {
         const std::int64_t n = task / tasks, begin = task % tasks * run, end = std::min(begin + run, s.positions);
         const Buffer<T> scratch((s.channels + kernels::gaussian_rows) * block);
         for (std::int64_t first = begin; first < end; first += block) {
-            kernel({image<const T>(z, n), first, std::min(block, end - first), s.channels, statistics.mean.get(),
-                    statistics.whitener.get(), s.form, output, distances<T>(out, n), scratch.get()});
+            kernel({gaussian_image<const T>(z, n), first, std::min(block, end - first), s.channels,
+                    statistics.mean.get(), statistics.whitener.get(), s.form, output, gaussian_map<T>(out, n),
+                    scratch.get()});
         }
     });
 }
@@ -176,9 +154,10 @@ void run_backward(const Sizes& s, const Tensor& grad_out, const Tensor& z, const
         T* const sums = parts.data.get() + part * parts.size;
         for (std::int64_t b = part * blocks / parts.count; b < (part + 1) * blocks / parts.count; ++b) {
             const std::int64_t n = b / per_image, first = b % per_image * block;
-            kernel({image<const T>(z, n), distances<const T>(grad_out, n), first, std::min(block, s.positions - first),
-                    s.channels, statistics.mean.get(), statistics.whitener.get(), s.form, output, image<T>(grad_z, n),
-                    sums, sums + s.channels, sums + parts.size - 1, scratch.get()});
+            kernel({gaussian_image<const T>(z, n), gaussian_map<const T>(grad_out, n), first,
+                    std::min(block, s.positions - first), s.channels, statistics.mean.get(), statistics.whitener.get(),
+                    s.form, output, gaussian_image<T>(grad_z, n), sums, sums + s.channels, sums + parts.size - 1,
+                    scratch.get()});
         }
     });
     parts.store(s, choice.output == GaussianOutput::nll, statistics.whitener.get(), grad_mean, grad_whitener);

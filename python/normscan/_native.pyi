@@ -75,6 +75,12 @@ def gaussian_backward(
     output: _Output | str = "squared_distance",
     saturation: float = 1.0,
 ) -> None: ...
+def gaussian_mixture(z: Tensor, means: Tensor, whiteners: Tensor, log_weights: Tensor, out: Tensor) -> None:
+    """Negative log-likelihood of a mixture of K Gaussians, in nats.
+
+    z [N,D] or [N,C,H,W], means [K,D], whiteners [K,1], [K,D] or [K,D,D], log_weights [K] -> out [N] or [N,H,W]
+    """
+
 def gaussian_positions(
     z: Tensor,
     mean: Tensor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.stats import multivariate_normal
 from arrays import FLOATS, LAYOUTS, SIDES, Array, normal, unwritten
 from normscan import _native, ops
 from normscan.errors import ArgumentError
+from normscan.ops.autograd import translation_table
 from reference import gaussian as reference
 from tolerances import assert_close
 
@@ -193,3 +195,47 @@ def test_the_default_is_the_squared_distance() -> None:
     arguments = case("full", 19, "float32", maps=True)
     np.testing.assert_array_equal(ops.gaussian(*arguments), ops.gaussian(*arguments, output="squared_distance"))
     assert_close(ops.gaussian(*arguments), reference.gaussian(*arguments), "gaussian")
+
+
+class Scores(torch.nn.Module):
+    """A Gaussian op with its statistics, as a network holds them."""
+
+    def __init__(self, op: Callable[..., torch.Tensor], mean: Array, whitener: Array, output: str) -> None:
+        super().__init__()
+        self.op, self.output = op, output
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("whitener", torch.from_numpy(whitener))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.op(z, self.mean, self.whitener, output=self.output, saturation=5.5)
+
+
+@pytest.mark.parametrize("output", ["squared_distance", *OUTPUTS])
+@pytest.mark.parametrize("form", [*FORMS, "vectors", "full positions", "packed positions"])
+def test_onnx_equals_torch(form: str, output: str) -> None:
+    """At opset 18, with another batch than it was exported with."""
+    runtime = pytest.importorskip("onnxruntime")
+    if "positions" in form:
+        z, *statistics = at_positions(form.split(maxsplit=1)[0], 3, 7)
+        network = Scores(ops.gaussian_positions, *statistics, output).eval()
+    else:
+        shape_of = {"vectors": "full"}.get(form, form)
+        z, *statistics = case(shape_of, 7, "float32", maps=form != "vectors")
+        network = Scores(ops.gaussian, *statistics, output).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (torch.from_numpy(z[:2]),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("N", min=1, max=64)},),
+            opset_version=18,
+            custom_translation_table=translation_table(18),
+            verbose=False,
+        )
+    assert program is not None
+    session = runtime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: z})
+    expected = network(torch.from_numpy(z)).numpy()
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

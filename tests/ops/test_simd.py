@@ -93,6 +93,20 @@ def check_gaussian(dtype: str, channels: int) -> None:
                     assert_close(found, want, "gaussian_backward")
 
 
+def check_gaussian_mixture(dtype: str, channels: int) -> None:
+    means, log_weights = normal(3, channels, dtype=dtype, seed=1), normal(3, dtype=dtype, seed=2)
+    for whiteners in (
+        normal(3, 1, dtype=dtype),
+        normal(3, channels, dtype=dtype),
+        np.tril(normal(3, channels, channels, dtype=dtype)),
+    ):
+        for place in LAYOUTS.values():
+            z, out = normal(2, channels, 3, 29, dtype=dtype), unwritten(2, 3, 29, dtype=dtype)
+            _native.gaussian_mixture(place(z), means, whiteners, log_weights, out)
+            expected = reference_gaussian.gaussian_mixture(z, means, whiteners, log_weights)
+            assert_close(out, expected, "gaussian_mixture")
+
+
 def check_gaussian_positions(dtype: str, channels: int) -> None:
     """1, 8 and 11 images: a part of the lanes, all of them, and a second group."""
     for images in (1, 8, 11):
@@ -209,6 +223,7 @@ def _main() -> None:
     for dtype in FLOATS:
         for channels in (1, 7, 8, 16, 19, 33):
             check_gaussian(dtype, channels)
+            check_gaussian_mixture(dtype, channels)
             check_gaussian_positions(dtype, channels)
             check_gaussian_positions_fit(dtype, channels)
             check_attention(dtype, channels)

@@ -75,6 +75,14 @@ def gaussian_backward(
     return np.moveaxis(grad_deviation, -1, 1), -grad_deviation.reshape(-1, mean.size).sum(axis=0), grad_whitener
 
 
+def gaussian_mixture(z: ArrayLike, means: ArrayLike, whiteners: ArrayLike, log_weights: ArrayLike) -> Array:
+    """means [K,D], whiteners [K,1], [K,D] or [K,D,D], log_weights [K] -> [N] or [N,H,W], in nats."""
+    means, whiteners, log_weights = (np.asarray(x, np.float64) for x in (means, whiteners, log_weights))
+    parameters = zip(means, whiteners, log_weights, strict=True)
+    likelihoods = [weight - gaussian(z, mean, whitener, output="nll") for mean, whitener, weight in parameters]
+    return -np.logaddexp.reduce(likelihoods, axis=0)
+
+
 def unpacked(packed: ArrayLike, channels: int) -> Array:
     """Packed lower triangles [..., C(C+1)/2], row after row -> [..., C, C] with zeros above the diagonal."""
     packed = np.asarray(packed, np.float64)

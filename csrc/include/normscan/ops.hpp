@@ -75,7 +75,12 @@ void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& me
                        const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener,
                        GaussianOutput output = GaussianOutput::squared_distance, double saturation = 1.0);
 
-// The same with a Gaussian of its own at every position (PaDiM, eq. 2). There is no backward.
+// Negative log-likelihood of a mixture of K Gaussians, -log sum_k exp(log_weights[k] - nll_k), in nats. No backward.
+// z and out as above, means [K,D], whiteners [K,1], [K,D] or [K,D,D], log_weights [K] (of weights that sum to 1).
+void gaussian_mixture(const Tensor& z, const Tensor& means, const Tensor& whiteners, const Tensor& log_weights,
+                      const Tensor& out);
+
+// `gaussian` with a Gaussian of its own at every position (PaDiM, eq. 2). There is no backward.
 // z [N,C,H,W], mean [C,H,W], whitener [H,W,C,C] (only lower triangles are read; stride 1 along their rows) or packed
 // [H,W,C(C+1)/2] (the rows of a lower triangle one after the other: half the memory) -> out [N,H,W].
 void gaussian_positions(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,

@@ -35,6 +35,28 @@ def gaussian(z: Any, mean: Any, whitener: Any, *, output: str = "squared_distanc
     return out
 
 
+def gaussian_mixture(z: Any, means: Any, whiteners: Any, log_weights: Any) -> Any:
+    """Negative log-likelihood of a mixture of K Gaussians: -log sum_k exp(log_weights[k] - nll_k), in nats.
+
+    z            [N,D], or [N,C,H,W] with one mixture shared by all positions
+    means        [K,D]
+    whiteners    [K,1], [K,D] or [K,D,D]: of each component as in `gaussian`
+    log_weights  [K], logarithms of weights that sum to 1; a component of -inf is left out
+    returns      [N] or [N,H,W], dtype of z (float32 or float64)
+
+    There is no backward: torch tensors that require a gradient are an `ArgumentError`. A strided tensor is copied.
+    """
+    if border.is_torch(z, means, whiteners, log_weights):
+        from normscan.ops.autograd.gaussian import gaussian_mixture as torch_mixture  # loads torch
+
+        return torch_mixture(z, means, whiteners, log_weights)
+    z = border.floating("z", z)
+    out = np.empty(z.shape[:1] + z.shape[2:], z.dtype)
+    factors, logs = border.floating("whiteners", whiteners), border.floating("log_weights", log_weights)
+    _native.gaussian_mixture(z, border.floating("means", means), factors, logs, out)
+    return out
+
+
 def gaussian_positions(
     z: Any, mean: Any, whitener: Any, *, output: str = "squared_distance", saturation: float = 1.0
 ) -> Any:

@@ -1,7 +1,8 @@
-"""`gaussian` and `gaussian_positions` as torch custom ops."""
+"""`gaussian`, `gaussian_mixture` and `gaussian_positions` as torch custom ops."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -74,19 +75,42 @@ def _(z: Tensor, mean: Tensor, whitener: Tensor, output: str, saturation: float)
     return z.new_empty(z.shape[:1] + z.shape[2:])
 
 
-def _refuse(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str, float], output: Tensor) -> None:
+@torch.library.custom_op("normscan::gaussian_mixture", mutates_args=())
+def gaussian_mixture(z: Tensor, means: Tensor, whiteners: Tensor, log_weights: Tensor) -> Tensor:
+    """Several Gaussians; see `normscan.ops.gaussian_mixture`."""
+    out = z.new_empty(z.shape[:1] + z.shape[2:])
+    latent, centres, factors, logs = ready(z=z, means=means, whiteners=whiteners, log_weights=log_weights)
+    _native.gaussian_mixture(latent, centres, factors, logs, out)
+    return out
+
+
+@gaussian_mixture.register_fake
+def _(z: Tensor, means: Tensor, whiteners: Tensor, log_weights: Tensor) -> Tensor:
+    del means, whiteners, log_weights
+    return z.new_empty(z.shape[:1] + z.shape[2:])
+
+
+def _refuse_for(op: str, *names: str) -> Callable[[Any, tuple[Any, ...], Tensor], None]:
     """Runs only where a gradient would be needed: better here than in a backward far from the call."""
-    del ctx, output
-    named = zip(("z", "mean", "whitener"), inputs[:3], strict=True)
-    wanted = ", ".join(name for name, tensor in named if tensor.requires_grad)
-    raise ArgumentError(
-        f"gaussian_positions: {wanted} requires a gradient, but there is no backward; "
-        "expected detached tensors, or torch.no_grad()"
-    )
+
+    def refuse(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del ctx, output
+        wanted = ", ".join(name for name, tensor in zip(names, inputs, strict=False) if tensor.requires_grad)
+        raise ArgumentError(
+            f"{op}: {wanted} requires a gradient, but there is no backward; "
+            "expected detached tensors, or torch.no_grad()"
+        )
+
+    return refuse
 
 
 def _no_backward(ctx: Any, grad: Tensor) -> None:
     raise AssertionError("the forward refuses tensors that require a gradient")  # pragma: no cover
 
 
-gaussian_positions.register_autograd(_no_backward, setup_context=_refuse)
+gaussian_positions.register_autograd(
+    _no_backward, setup_context=_refuse_for("gaussian_positions", "z", "mean", "whitener")
+)
+gaussian_mixture.register_autograd(
+    _no_backward, setup_context=_refuse_for("gaussian_mixture", "z", "means", "whiteners", "log_weights")
+)
