@@ -118,22 +118,18 @@ inline void add_rows(const T* triangle, std::int64_t row_step, std::int64_t firs
     const auto add = [&](std::int64_t k) {
         for (int w = 0; w < width; ++w) {
             const Lane<T> value = lane_at(x + k * N + w * step);
-#pragma GCC unroll 8
             for (int r = 0; r < rows; ++r) y[r][w] += row[r][k] * value;
         }
     };
     std::int64_t k = 0;
     for (; k + columns <= first; k += columns) {
         __builtin_prefetch(next + k * rows);
-#pragma GCC unroll 8
         for (int c = 0; c < columns; ++c) add(k + c);
     }
     for (; k < first; ++k) add(k);
-#pragma GCC unroll 8
     for (int corner = 0; corner < rows; ++corner) {
         for (int w = 0; w < width; ++w) {
             const Lane<T> value = lane_at(x + (first + corner) * N + w * step);
-#pragma GCC unroll 8
             for (int r = corner; r < rows; ++r) y[r][w] += row[r][first + corner] * value;
         }
     }
