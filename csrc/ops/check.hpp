@@ -38,10 +38,12 @@ class Check {
     void same_shape(Named t, Named as) const;
     void dtype(Named t, std::initializer_list<DType> allowed) const;
     void same_dtype(Named t, Named as) const;
-    // Inner stride 1, or channels_last.
+    // Inner stride 1, or channels_last; sizes and bytes that the arithmetic of ops does not overflow with.
     void strides(Named t) const;
     // Writable, no element written twice (an expanded tensor), strides as above.
     void output(Named t) const;
+    // No output shares memory with another tensor of the call.
+    void apart(std::initializer_list<Named> outputs, std::initializer_list<Named> inputs) const;
 
     // The usual first lines of an op: floating dtype, equal for all, strides.
     void floating(std::initializer_list<Named> tensors) const;

@@ -73,6 +73,10 @@ void distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, c
     check.shape({"out_score", out_score}, {out_map.size(0)}, "[N]");
     check.output({"out_map", out_map});
     check.output({"out_score", out_score});
+    for (std::size_t l = 0; l < levels.size(); ++l) {
+        const std::string name = "levels[" + std::to_string(l) + "]", a = name + ".a", b = name + ".b";
+        check.apart({{"out_map", out_map}, {"out_score", out_score}}, {{a, levels[l].a}, {b, levels[l].b}});
+    }
     check_weights(check, weights, levels.size(), fuse);
     check.sigma(sigma);
     check.pooling(pool, parameter);

@@ -86,7 +86,8 @@ double pool_one(const kernels::Map<const T>& map, std::int64_t height, PoolMetho
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(pool));
     double sum = 0.0, maximum = -std::numeric_limits<double>::infinity();
     for (std::int64_t y = 0; y < height; ++y) {
-        const kernels::RowSummary row = kernel({map.data + y * map.row, map.column, map.width});
+        const kernels::RowSummary row =
+            kernel({map.data + y * map.row, map.column, map.width, method == PoolMethod::mean});
         if (row.has_nan) return nan;
         sum += row.sum;
         maximum = std::max(maximum, row.maximum);
@@ -134,6 +135,7 @@ void pool(const Tensor& map, const Tensor& out, PoolMethod method, double parame
     check.same_dtype({"out", out}, {"map", map});
     check.shape({"out", out}, {map.size(0)}, "[N]");
     check.output({"out", out});
+    check.apart({{"out", out}}, {{"map", map}});
     const std::vector<double> result = pool(map, method, parameter);
     for_dtype(out.dtype, [&]<class T>() {
         for (std::int64_t n = 0; n < map.size(0); ++n) {

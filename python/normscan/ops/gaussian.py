@@ -20,7 +20,7 @@ def gaussian(z: Any, mean: Any, whitener: Any) -> Any:
 
     torch tensors are differentiable in all three arguments; double backward raises. A strided tensor is copied.
     """
-    if border.is_torch(z, mean, whitener):
+    if border.is_torch(z=z, mean=mean, whitener=whitener):
         from normscan.ops.autograd.gaussian import gaussian as torch_gaussian  # loads torch
 
         return torch_gaussian(z, mean, whitener)
@@ -41,7 +41,7 @@ def gaussian_positions(z: Any, mean: Any, whitener: Any) -> Any:
 
     There is no backward: torch tensors that require a gradient are an `ArgumentError`. A strided tensor is copied.
     """
-    if border.is_torch(z, mean, whitener):
+    if border.is_torch(z=z, mean=mean, whitener=whitener):
         from normscan.ops.autograd.gaussian import gaussian_positions as torch_positions  # loads torch
 
         return torch_positions(z, mean, whitener)
