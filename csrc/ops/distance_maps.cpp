@@ -15,8 +15,6 @@ namespace {
 
 void check_level(const Check& check, const FeaturePair& level, const std::string& name, const Tensor& out_map) {
     const std::string a = name + ".a", b = name + ".b";
-    check.rank({a, level.a}, {4}, "[N,C,H,W]");
-    check.rank({b, level.b}, {4}, "[N,C,H,W]");
     check.floating({{"out_map", out_map}, {a, level.a}, {b, level.b}});
     check.same_shape({b, level.b}, {a, level.a});
     if (level.a.size(0) != out_map.size(0)) {
@@ -62,6 +60,11 @@ void distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, c
                    std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool, double parameter) {
     const Check check("distance_maps");
     if (levels.empty()) check.fail("levels is empty, expected at least one pair (a, b)");
+    for (std::size_t l = 0; l < levels.size(); ++l) {  // before out_map: a caller may have made that after them
+        const std::string name = "levels[" + std::to_string(l) + "]";
+        check.rank({name + ".a", levels[l].a}, {4}, "[N,C,H,W]");
+        check.rank({name + ".b", levels[l].b}, {4}, "[N,C,H,W]");
+    }
     check.rank({"out_map", out_map}, {3}, "[N,H,W]");
     check.floating({{"out_map", out_map}, {"out_score", out_score}});
     for (std::size_t l = 0; l < levels.size(); ++l) {

@@ -84,10 +84,13 @@ double largest_area(const std::vector<T>& all, std::int64_t width, double thresh
 template <class T>
 double pool_one(const kernels::Map<const T>& map, std::int64_t height, PoolMethod method, double parameter) {
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(pool));
+    const bool with_sum = method == PoolMethod::mean;
+    // Without a sum the order means nothing: rows that follow one another are one.
+    const bool joined = !with_sum && map.column == 1 && map.row == map.width;
+    const std::int64_t rows = joined ? 1 : height, width = joined ? height * map.width : map.width;
     double sum = 0.0, maximum = -std::numeric_limits<double>::infinity();
-    for (std::int64_t y = 0; y < height; ++y) {
-        const kernels::RowSummary row =
-            kernel({map.data + y * map.row, map.column, map.width, method == PoolMethod::mean});
+    for (std::int64_t y = 0; y < rows; ++y) {
+        const kernels::RowSummary row = kernel({map.data + y * map.row, map.column, width, with_sum});
         if (row.has_nan) return nan;
         sum += row.sum;
         maximum = std::max(maximum, row.maximum);
