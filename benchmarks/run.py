@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the references and 
 
 from timing import Measured, measure, set_threads, store_records
 
-OPS = ("gaussian", "distance", "attention", "prepare")
+OPS = ("gaussian", "distance", "attention", "prepare", "resample", "smooth", "pool")
 
 
 def main() -> int:

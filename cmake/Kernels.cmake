@@ -1,7 +1,12 @@
 # The kernels: one source each, compiled once for every instruction set, chosen at run time (csrc/ops/dispatch.cpp).
 #
 # Never -ffast-math: it would remove the NaN checks. What is allowed here lets the compiler vectorise sums.
-set(NORMSCAN_KERNEL_FLAGS -O3 -fassociative-math -fno-signed-zeros -fno-trapping-math -fno-math-errno)
+if(NORMSCAN_SANITIZE)
+  set(NORMSCAN_KERNEL_OPTIMISATION -O1)
+else()
+  set(NORMSCAN_KERNEL_OPTIMISATION -O3)
+endif()
+set(NORMSCAN_KERNEL_FLAGS ${NORMSCAN_KERNEL_OPTIMISATION} -fassociative-math -fno-signed-zeros -fno-trapping-math -fno-math-errno)
 set(NORMSCAN_KERNEL_OBJECTS)
 set(NORMSCAN_KERNEL_DEFINITIONS)
 

@@ -41,6 +41,7 @@ void aggregate(const Tensor& scores, const Tensor& groups, const Tensor& out, Gr
     check.strides({"scores", scores});
     check.strides({"groups", groups});
     check.output({"out", out});
+    check.apart({{"out", out}}, {{"scores", scores}, {"groups", groups}});
     if (parameter != parameter) check.fail("parameter is NaN, expected a threshold");
     std::vector<Group> all(static_cast<std::size_t>(out.size(0)));
     for (std::int64_t i = 0; i < scores.size(0); ++i) {

@@ -140,6 +140,7 @@ Source check(const Check& check, const Tensor& image, const Tensor& out, std::sp
     check.rank({"out", out}, {3}, "[C,h,w]");
     check.dtype({"out", out}, {DType::float32});
     check.output({"out", out});
+    check.apart({{"out", out}}, {{"image", image}});
     const std::int64_t channels = image.rank == 3 ? image.size(2) : 1, to_channels = out.size(0);
     if (channels != 1 && channels != 3) check.fail("image has ", channels, " channels, expected 1 or 3");
     if (to_channels != 1 && to_channels != 3) check.fail("out has ", to_channels, " channels, expected 1 or 3");

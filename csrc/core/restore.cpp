@@ -42,6 +42,7 @@ void restore(const Tensor& map, const Tensor& out, Resize resize) {
     check.dtype({"out", out}, {DType::float32});
     check.strides({"map", map});
     check.output({"out", out});
+    check.apart({{"out", out}}, {{"map", map}});
     if (out.size(0) * out.size(1) == 0) return;
     if (map.size(0) * map.size(1) == 0) check.fail("map is empty, shape ", shape_text(map));
     const Geometry place = geometry(out.size(0), out.size(1), map.size(0), map.size(1), resize);

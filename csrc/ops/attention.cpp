@@ -3,6 +3,7 @@
 #include "ops/kernels/attention.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "normscan/ops.hpp"
 #include "ops/buffer.hpp"
@@ -289,6 +290,12 @@ void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& 
     if (gate != nullptr) check_gate(checks, q, out, *gate);
     checks.output({"out", out});
     checks.output({"lse", lse});
+    std::vector<Named> outputs = {{"out", out}, {"lse", lse}}, inputs = {{"q", q}, {"k", k}, {"v", v}};
+    if (bias != nullptr) inputs.push_back({"bias", bias->table});
+    if (gate != nullptr) inputs.push_back({"residual", gate->residual});
+    if (gate != nullptr) inputs.push_back({"gamma", gate->gamma});
+    if (gate != nullptr && gate->attended != nullptr) outputs.push_back({"attended", *gate->attended});
+    checks.apart(outputs, inputs);
     for_stored(q.dtype, [&]<class S>() { run_forward<S>(s, q, k, v, out, lse, scale, bias, gate); });
 }
 
@@ -319,6 +326,13 @@ void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k
         check_gamma(checks, q, {"grad_gamma", gate->grad_gamma});
         checks.output({"grad_gamma", gate->grad_gamma});
     }
+    std::vector<Named> outputs = {{"grad_q", grad_q}, {"grad_k", grad_k}, {"grad_v", grad_v}};
+    std::vector<Named> inputs = {{"grad_out", grad_out}, {"q", q}, {"k", k}, {"v", v}, {"out", out}, {"lse", lse}};
+    if (bias != nullptr) outputs.push_back({"grad_bias", *grad_bias});
+    if (bias != nullptr) inputs.push_back({"bias", bias->table});
+    if (gate != nullptr) outputs.push_back({"grad_gamma", gate->grad_gamma});
+    if (gate != nullptr) inputs.push_back({"gamma", gate->gamma});
+    checks.apart(outputs, inputs);
     const Backward all{grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, scale, bias, grad_bias, gate};
     for_stored(q.dtype, [&]<class S>() {
         run_backward<S>(s, all);

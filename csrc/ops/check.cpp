@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/overlap.hpp"
+
 namespace normscan {
 namespace {
 
-constexpr double most_sigma = 1e4;  // of maps in pixels; above, the tables would only eat memory
+constexpr std::int64_t most_size = 2147483647;  // of an axis: the product of two, doubled, fits in 64 bits
+constexpr double most_sigma = 1e4;              // of maps in pixels; above, the tables would only eat memory
 
 std::string list(std::initializer_list<std::int64_t> numbers) {
     std::string text = "[";
@@ -82,6 +85,16 @@ void Check::same_dtype(Named t, Named as) const {
 
 void Check::strides(Named t) const {
     const Tensor& a = t.tensor;
+    for (int i = 0; i < a.rank; ++i) {
+        if (a.size(i) > most_size || a.size(i) < 0) {
+            fail(t.name, " has shape ", shape_text(a), ", expected sizes of 0..", most_size);
+        }
+    }
+    Extent bytes{};
+    if (!extent(a, bytes)) {
+        fail(t.name, " has shape ", shape_text(a), " and strides ", strides_text(a),
+             ", expected no more bytes than a memory can have (2^60)");
+    }
     if (a.rank == 0 || a.step(a.rank - 1) == 1 || (a.rank == 4 && a.step(1) == 1)) return;
     fail(t.name, " has strides ", strides_text(a), " in elements, expected an inner stride of 1",
          a.rank == 4 ? " or channels_last" : "", "; make it contiguous first");
@@ -93,6 +106,21 @@ void Check::output(Named t) const {
         if (t.tensor.step(i) == 0) fail(t.name, " is an output with stride 0 (expanded); pass a tensor of its own");
     }
     strides(t);
+    if (overlaps_itself(t.tensor)) {
+        fail(t.name, " has shape ", shape_text(t.tensor), " and strides ", strides_text(t.tensor),
+             ", expected an output whose elements do not overlap");
+    }
+}
+
+void Check::apart(const std::vector<Named>& outputs, const std::vector<Named>& inputs) const {
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        const auto check = [&](const Named& other) {
+            if (!overlap(outputs[i].tensor, other.tensor)) return;
+            fail(outputs[i].name, " shares memory with ", other.name, ", expected an output with memory of its own");
+        };
+        for (const Named& input : inputs) check(input);
+        for (std::size_t next = i + 1; next < outputs.size(); ++next) check(outputs[next]);
+    }
 }
 
 void Check::floating(std::initializer_list<Named> tensors, std::initializer_list<DType> allowed) const {

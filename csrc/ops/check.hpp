@@ -6,6 +6,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "normscan/error.hpp"
 #include "normscan/ops.hpp"
@@ -38,10 +39,12 @@ class Check {
     void same_shape(Named t, Named as) const;
     void dtype(Named t, std::initializer_list<DType> allowed) const;
     void same_dtype(Named t, Named as) const;
-    // Inner stride 1, or channels_last.
+    // Inner stride 1, or channels_last; sizes and bytes that the arithmetic of ops does not overflow with.
     void strides(Named t) const;
     // Writable, no element written twice (an expanded tensor), strides as above.
     void output(Named t) const;
+    // No output shares memory with another tensor of the call.
+    void apart(const std::vector<Named>& outputs, const std::vector<Named>& inputs) const;
 
     // The usual first lines of an op: floating dtype, equal for all, strides.
     void floating(std::initializer_list<Named> tensors,

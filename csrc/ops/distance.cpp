@@ -185,6 +185,7 @@ void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric
     const Check checks("distance");
     const Sizes s = check(checks, a, b, out, "out", metric, window);
     checks.output({"out", out});
+    checks.apart({{"out", out}}, {{"a", a}, {"b", b}});
     if (s.positions == 0) return;
     for_dtype(a.dtype, [&]<class T>() {
         if (windowed(metric)) return run_ssim<T>(s, a, b, out, metric == Metric::ssim, window);
@@ -201,6 +202,7 @@ void distance_backward(const Tensor& grad_out, const Tensor& a, const Tensor& b,
     checks.same_shape({"grad_b", grad_b}, {"b", b});
     checks.output({"grad_a", grad_a});
     checks.output({"grad_b", grad_b});
+    checks.apart({{"grad_a", grad_a}, {"grad_b", grad_b}}, {{"grad_out", grad_out}, {"a", a}, {"b", b}});
     if (s.positions == 0) return;
     for_dtype(a.dtype, [&]<class T>() {
         if (windowed(metric)) {

@@ -15,9 +15,7 @@ namespace {
 
 void check_level(const Check& check, const FeaturePair& level, const std::string& name, const Tensor& out_map) {
     const std::string a = name + ".a", b = name + ".b";
-    check.rank({a, level.a}, {4}, "[N,C,H,W]");
-    check.rank({b, level.b}, {4}, "[N,C,H,W]");
-    check.floating({{"out_map", out_map}, {a, level.a}, {b, level.b}});
+    check.floating({{a, level.a}, {b, level.b}, {"out_map", out_map}});
     check.same_shape({b, level.b}, {a, level.a});
     if (level.a.size(0) != out_map.size(0)) {
         check.fail(a, " has ", level.a.size(0), " images, out_map has ", out_map.size(0));
@@ -62,17 +60,26 @@ void distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, c
                    std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool, double parameter) {
     const Check check("distance_maps");
     if (levels.empty()) check.fail("levels is empty, expected at least one pair (a, b)");
+    for (std::size_t l = 0; l < levels.size(); ++l) {  // before out_map: a caller may have made that after them
+        const std::string name = "levels[" + std::to_string(l) + "]";
+        check.rank({name + ".a", levels[l].a}, {4}, "[N,C,H,W]");
+        check.rank({name + ".b", levels[l].b}, {4}, "[N,C,H,W]");
+    }
     check.rank({"out_map", out_map}, {3}, "[N,H,W]");
-    check.floating({{"out_map", out_map}, {"out_score", out_score}});
     for (std::size_t l = 0; l < levels.size(); ++l) {
         check_level(check, levels[l], "levels[" + std::to_string(l) + "]", out_map);
     }
+    check.floating({{"out_map", out_map}, {"out_score", out_score}});
     if (out_map.size(1) * out_map.size(2) == 0) {
         check.fail("out_map has shape ", shape_text(out_map), ", expected H and W >= 1");
     }
     check.shape({"out_score", out_score}, {out_map.size(0)}, "[N]");
     check.output({"out_map", out_map});
     check.output({"out_score", out_score});
+    for (std::size_t l = 0; l < levels.size(); ++l) {
+        const std::string name = "levels[" + std::to_string(l) + "]", a = name + ".a", b = name + ".b";
+        check.apart({{"out_map", out_map}, {"out_score", out_score}}, {{a, levels[l].a}, {b, levels[l].b}});
+    }
     check_weights(check, weights, levels.size(), fuse);
     check.sigma(sigma);
     check.pooling(pool, parameter);

@@ -170,6 +170,7 @@ void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const
     const Check checks("gaussian");
     const Sizes s = check(checks, z, mean, whitener, out, "out");
     checks.output({"out", out});
+    checks.apart({{"out", out}}, {{"z", z}, {"mean", mean}, {"whitener", whitener}});
     check_saturation(checks, saturation);
     for_dtype(z.dtype, [&]<class T>() { run_forward<T>(s, z, mean, whitener, out, {output, saturation}); });
 }
@@ -186,6 +187,8 @@ void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& me
     checks.output({"grad_z", grad_z});
     checks.output({"grad_mean", grad_mean});
     checks.output({"grad_whitener", grad_whitener});
+    checks.apart({{"grad_z", grad_z}, {"grad_mean", grad_mean}, {"grad_whitener", grad_whitener}},
+                 {{"grad_out", grad_out}, {"z", z}, {"mean", mean}, {"whitener", whitener}});
     check_saturation(checks, saturation);
     for_dtype(z.dtype, [&]<class T>() {
         run_backward<T>(s, grad_out, z, mean, whitener, grad_z, grad_mean, grad_whitener, {output, saturation});

@@ -30,6 +30,7 @@ kernels::Whitener check(const Check& check, const Tensor& z, const Tensor& means
         check.shape({"out", out}, {z.size(0), z.size(2), z.size(3)}, "[N,H,W]");
     }
     check.output({"out", out});
+    check.apart({{"out", out}}, {{"z", z}, {"means", means}, {"whiteners", whiteners}, {"log_weights", log_weights}});
     if (whiteners.rank == 3) {
         check.shape({"whiteners", whiteners}, {k, d, d}, "[K,D,D] of means");
         return kernels::Whitener::full;

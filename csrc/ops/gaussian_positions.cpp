@@ -31,6 +31,7 @@ void check(const Check& check, const Tensor& z, const Tensor& mean, const Tensor
     }
     check.shape({"out", out}, {z.size(0), h, w}, "[N,H,W]");
     check.output({"out", out});
+    check.apart({{"out", out}}, {{"z", z}, {"mean", mean}, {"whitener", whitener}});
 }
 
 template <class T>

@@ -81,6 +81,7 @@ void gaussian_positions_fit(const Tensor& z, std::int64_t count, const Tensor& m
     check.shape({"scatter", scatter}, {h, w, c * (c + 1) / 2}, "packed [H,W,C(C+1)/2] of z");
     check.output({"mean", mean});
     check.output({"scatter", scatter});
+    check.apart({{"mean", mean}, {"scatter", scatter}}, {{"z", z}});
     if (count < 0) check.fail("count is ", count, ", expected the number of images before, >= 0");
     if (z.size(0) == 0) return;
     for_dtype(z.dtype, [&]<class T>() { update<T>(z, count, mean, scatter); });
@@ -93,6 +94,7 @@ void gaussian_positions_whitener(const Tensor& scatter, const Tensor& whitener, 
     check.floating({{"scatter", scatter}, {"whitener", whitener}});
     check.same_shape({"whitener", whitener}, {"scatter", scatter});
     check.output({"whitener", whitener});
+    check.apart({{"whitener", whitener}}, {{"scatter", scatter}});
     if (count < 2) check.fail("count is ", count, ", a covariance needs at least 2 images");
     if (!(shrinkage >= 0.0 && shrinkage <= 1.0)) check.fail("shrinkage is ", shrinkage, ", expected a share of 0 to 1");
     const std::int64_t c = side_of_triangle(check, {"scatter", scatter}), entries = scatter.size(2);

@@ -2,24 +2,19 @@
 
 #include <pthread.h>
 
-#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
-#include <fstream>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <string>
 #include <thread>
 
-#ifdef __linux__
-#include <sched.h>
-#endif
-
 #include "normscan/error.hpp"
 #include "normscan/ops.hpp"
+#include "ops/processors.hpp"
 
 namespace normscan {
 namespace {
@@ -104,31 +99,10 @@ class Pool : public std::enable_shared_from_this<Pool> {
     bool stopping_ = false;
 };
 
-// CPU time that the cgroup (v2) grants, in whole processors; 0 when it sets no limit.
-int cgroup_processors() {
-    std::ifstream file("/sys/fs/cgroup/cpu.max");
-    std::string quota;
-    double period = 0.0;
-    if (!(file >> quota >> period) || quota == "max" || !(period > 0.0)) return 0;
-    const double granted = std::strtod(quota.c_str(), nullptr);
-    return granted > 0.0 ? std::max(1, static_cast<int>(granted / period + 0.999)) : 0;
-}
-
-int default_threads() {
-    int n = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-#ifdef __linux__
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) n = std::min(n, std::max(1, CPU_COUNT(&allowed)));
-#endif
-    const int granted = cgroup_processors();
-    return granted > 0 ? std::min(n, granted) : n;
-}
-
 // Never destroyed: detached workers and atfork handlers may outlive every static.
 struct State {
     std::mutex mutex;
-    int threads = default_threads();
+    int threads = processors();
     std::shared_ptr<Pool> pool;
 };
 

@@ -84,9 +84,13 @@ double largest_area(const std::vector<T>& all, std::int64_t width, double thresh
 template <class T>
 double pool_one(const kernels::Map<const T>& map, std::int64_t height, PoolMethod method, double parameter) {
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(pool));
+    const bool with_sum = method == PoolMethod::mean;
+    // Without a sum the order means nothing: rows that follow one another are one.
+    const bool joined = !with_sum && map.column == 1 && map.row == map.width;
+    const std::int64_t rows = joined ? 1 : height, width = joined ? height * map.width : map.width;
     double sum = 0.0, maximum = -std::numeric_limits<double>::infinity();
-    for (std::int64_t y = 0; y < height; ++y) {
-        const kernels::RowSummary row = kernel({map.data + y * map.row, map.column, map.width});
+    for (std::int64_t y = 0; y < rows; ++y) {
+        const kernels::RowSummary row = kernel({map.data + y * map.row, map.column, width, with_sum});
         if (row.has_nan) return nan;
         sum += row.sum;
         maximum = std::max(maximum, row.maximum);
@@ -134,6 +138,7 @@ void pool(const Tensor& map, const Tensor& out, PoolMethod method, double parame
     check.same_dtype({"out", out}, {"map", map});
     check.shape({"out", out}, {map.size(0)}, "[N]");
     check.output({"out", out});
+    check.apart({{"out", out}}, {{"map", map}});
     const std::vector<double> result = pool(map, method, parameter);
     for_dtype(out.dtype, [&]<class T>() {
         for (std::int64_t n = 0; n < map.size(0); ++n) {

@@ -36,6 +36,7 @@ void resample(const Tensor& map, const Tensor& out) {
     check.rank({"out", out}, {3}, "[N,H,W]");
     check.floating({{"map", map}, {"out", out}});
     check.output({"out", out});
+    check.apart({{"out", out}}, {{"map", map}});
     if (map.size(0) != out.size(0)) check.fail("out has ", out.size(0), " images, map has ", map.size(0));
     if (out.size(0) * out.size(1) * out.size(2) == 0) return;
     if (map.size(1) * map.size(2) == 0) check.fail("map has shape ", shape_text(map), ", expected h and w >= 1");

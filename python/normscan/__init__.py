@@ -19,6 +19,7 @@ from normscan.errors import Error
 if TYPE_CHECKING:
     from normscan.deploy.session import Result, Session, load
     from normscan.families import families
+    from normscan.threads import set_threads
     from normscan.train import train
 
 __version__ = "0.1.0"
@@ -29,9 +30,10 @@ _LAZY = {
     "Result": "normscan.deploy.session",
     "train": "normscan.train",
     "families": "normscan.families",
+    "set_threads": "normscan.threads",
 }
 
-__all__ = ["Error", "Result", "Session", "__version__", "families", "load", "train"]
+__all__ = ["Error", "Result", "Session", "__version__", "families", "load", "set_threads", "train"]
 
 
 def __getattr__(name: str) -> Any:

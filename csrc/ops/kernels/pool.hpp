@@ -6,7 +6,7 @@
 namespace normscan::kernels {
 
 struct RowSummary {
-    double sum;
+    double sum;  // 0 where nobody asked for it
     double maximum;
     bool has_nan;
 };
@@ -15,6 +15,7 @@ template <class T>
 struct PoolRow {
     const T* data;
     std::int64_t step, count;  // count >= 1
+    bool with_sum;
 };
 
 struct PoolTable {

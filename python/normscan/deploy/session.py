@@ -14,12 +14,12 @@ from typing import Any, Self, overload
 
 import numpy as np
 
-from normscan import _native
 from normscan.data.read import in_range, read_image
 from normscan.deploy.bundle import Bundle, is_bundle
 from normscan.deploy.engines import Engine, open_engine
 from normscan.errors import ArgumentError, ImageError, InputError, MissingExtraError
 from normscan.scoring.scorer import Scorer, prepare
+from normscan.threads import set_threads
 
 Image = str | os.PathLike[str] | np.ndarray
 MOST_BATCH = 4096
@@ -62,7 +62,7 @@ class Session:
         """
         folder = Path(path)
         if threads:
-            _native.set_threads(threads)
+            set_threads(threads)
         if is_bundle(folder):
             bundle = Bundle.open(folder)
             chosen = open_engine(engine or "onnxruntime", bundle, device=device, threads=threads)

@@ -47,7 +47,7 @@ def attention(
     given = {name: value for name, value in given.items() if value is not None}
     _check_pair("bias", bias, "grid", grid)
     _check_pair("residual", residual, "gamma", gamma)
-    is_torch = border.is_torch(*given.values())
+    is_torch = border.is_torch(**given)
     _check_shapes(given)
     factor = float(q.shape[-1]) ** -0.5 if scale is None else float(scale)
     if is_torch:

@@ -9,14 +9,24 @@ import numpy as np
 from normscan.errors import ArgumentError
 
 
-def is_torch(*arrays: Any) -> bool:
-    """True if the arrays are torch tensors, False if they are numpy arrays; a mixture is an `ArgumentError`."""
+def is_torch(*arrays: Any, **named: Any) -> bool:
+    """True if the arrays are torch tensors, False if they are numpy arrays.
+
+    A mixture is an `ArgumentError`, and so are torch tensors on several devices: with one of them on "meta", torch
+    would call the fake kernel and return memory that nobody wrote.
+    """
+    named = {f"argument {i}": array for i, array in enumerate(arrays)} | named
+    arrays = tuple(named.values())
     in_numpy = [isinstance(a, (np.ndarray, np.generic)) for a in arrays]  # torch.compile can follow this
     if all(in_numpy):
         return False
     if any(in_numpy) or not all(hasattr(a, "__dlpack__") for a in arrays):
         found = ", ".join(type(a).__name__ for a in arrays)
         raise ArgumentError(f"expected numpy arrays or torch tensors, all of one kind, found: {found}")
+    for name, array in named.items():
+        if array.device != arrays[0].device:
+            first = next(iter(named))
+            raise ArgumentError(f"{name} is on {array.device}, {first} is on {arrays[0].device}; expected one device")
     return True
 
 
@@ -24,7 +34,7 @@ def floating(name: str, array: np.ndarray) -> np.ndarray:
     """Return the array as the kernels take it: float32 or float64, C-contiguous; other dtypes are an error."""
     if array.dtype not in (np.float32, np.float64):
         raise ArgumentError(f"{name} has dtype {array.dtype}, expected float32 or float64")
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # ascontiguousarray would make [1] of a single number
 
 
 def features(name: str, array: np.ndarray) -> np.ndarray:

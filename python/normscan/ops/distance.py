@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 from normscan import _native
 from normscan.errors import ArgumentError
 from normscan.ops import border
+
+MOST_SIDE = 2**20
+"""Of a map, in pixels: the bytes of any batch of them still fit in 64 bits."""
 
 
 def distance_map(a: Any, b: Any, *, metric: str, window: int = 11) -> Any:
@@ -26,7 +30,7 @@ def distance_map(a: Any, b: Any, *, metric: str, window: int = 11) -> Any:
 
     torch tensors are differentiable in a and b; double backward raises. A strided tensor is copied.
     """
-    if border.is_torch(a, b):
+    if border.is_torch(a=a, b=b):
         from normscan.ops.autograd.distance import distance_map as torch_distance_map  # loads torch
 
         return torch_distance_map(a, b, metric, window)
@@ -63,7 +67,13 @@ def distance(
     if not pairs:
         raise ArgumentError("pairs is empty, expected at least one pair (a, b)")
     factors = [1.0] * len(pairs) if weights is None else [float(w) for w in weights]
-    if border.is_torch(*(side for pair in pairs for side in pair)):
+    named: dict[str, Any] = {}
+    for i, pair in enumerate(pairs):
+        if len(pair) != 2:
+            raise ArgumentError(f"pairs[{i}] has {len(pair)} tensors, expected two: (a, b)")
+        named |= {f"pairs[{i}].{side}": tensor for side, tensor in zip("ab", pair, strict=True)}
+    size = _checked(size)
+    if border.is_torch(**named):
         from normscan.ops.autograd.distance import distance as torch_distance  # loads torch
 
         return torch_distance(pairs, metric, size, fuse, factors, blur, pool, parameter)
@@ -71,8 +81,19 @@ def distance(
         (border.features(f"pairs[{i}].a", a), border.features(f"pairs[{i}].b", b)) for i, (a, b) in enumerate(pairs)
     ]
     first = levels[0][0]
-    out, score = np.empty((len(first), *size), first.dtype), np.empty(len(first), first.dtype)
+    out, score = np.empty((*first.shape[:1], *size), first.dtype), np.empty(first.shape[:1], first.dtype)
     _native.distance_maps(
         levels, out, score, metric=metric, weights=factors, fuse=fuse, sigma=blur, pool=pool, parameter=parameter
     )
     return out, score
+
+
+def _checked(size: tuple[int, int]) -> tuple[int, int]:
+    """Two whole numbers of 1..MOST_SIDE."""
+    try:
+        height, width = (operator.index(n) for n in size)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"size is {size!r}, expected two whole numbers: (H, W)") from None
+    if not (1 <= height <= MOST_SIDE and 1 <= width <= MOST_SIDE):
+        raise ArgumentError(f"size is {size!r}, expected H and W of 1..{MOST_SIDE}")
+    return height, width

@@ -24,7 +24,7 @@ def gaussian(z: Any, mean: Any, whitener: Any, *, output: str = "squared_distanc
 
     torch tensors are differentiable in all three arguments; double backward raises. A strided tensor is copied.
     """
-    if border.is_torch(z, mean, whitener):
+    if border.is_torch(z=z, mean=mean, whitener=whitener):
         from normscan.ops.autograd.gaussian import gaussian as torch_gaussian  # loads torch
 
         return torch_gaussian(z, mean, whitener, output, saturation)
@@ -46,7 +46,7 @@ def gaussian_mixture(z: Any, means: Any, whiteners: Any, log_weights: Any) -> An
 
     There is no backward: torch tensors that require a gradient are an `ArgumentError`. A strided tensor is copied.
     """
-    if border.is_torch(z, means, whiteners, log_weights):
+    if border.is_torch(z=z, means=means, whiteners=whiteners, log_weights=log_weights):
         from normscan.ops.autograd.gaussian import gaussian_mixture as torch_mixture  # loads torch
 
         return torch_mixture(z, means, whiteners, log_weights)
@@ -71,7 +71,7 @@ def gaussian_positions(
 
     There is no backward: torch tensors that require a gradient are an `ArgumentError`. A strided tensor is copied.
     """
-    if border.is_torch(z, mean, whitener):
+    if border.is_torch(z=z, mean=mean, whitener=whitener):
         from normscan.ops.autograd.gaussian import gaussian_positions as torch_positions  # loads torch
 
         return torch_positions(z, mean, whitener, output, saturation)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from normscan import _native
-from normscan.errors import ArgumentError
 from normscan.ops.autograd.native import is_map, ready_positions
 
 
@@ -195,9 +194,6 @@ def attention(
     gamma: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention; see `normscan.ops.attention`."""
-    for name, t in _given(k=k, v=v, bias=bias, residual=residual, gamma=gamma).items():
-        if t.device != q.device:
-            raise ArgumentError(f"attention: {name} is on {t.device}, q is on {q.device}; they must be equal")
     if torch.is_autocast_enabled("cpu"):
         q, k, v = (_autocast(t) for t in (q, k, v))
         residual = None if residual is None else _autocast(residual)

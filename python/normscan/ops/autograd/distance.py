@@ -69,7 +69,7 @@ def distance_forward(
     parameter: float,
 ) -> tuple[Tensor, Tensor]:
     """Fused map [N,H,W] and score [N]; see `normscan.ops.distance`."""
-    out, score = a[0].new_empty((len(a[0]), *size)), a[0].new_empty(len(a[0]))
+    out, score = a[0].new_empty((*a[0].shape[:1], *size)), a[0].new_empty(a[0].shape[:1])
     found = ready_features(**{f"pairs[{i}].a": t for i, t in enumerate(a)})
     reference = ready_features(**{f"pairs[{i}].b": t for i, t in enumerate(b)})
     levels = list(zip(found, reference, strict=True))
@@ -92,7 +92,7 @@ def _(
     parameter: float,
 ) -> tuple[Tensor, Tensor]:
     del b, metric, fuse, weights, blur, pool, parameter
-    return a[0].new_empty((a[0].shape[0], *size)), a[0].new_empty(a[0].shape[0])
+    return a[0].new_empty((*a[0].shape[:1], *size)), a[0].new_empty(a[0].shape[:1])
 
 
 def distance(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from normscan import _native
 from normscan.errors import ArgumentError
-
-_threads = 0
+from normscan.threads import follow_torch
 
 
 def ready(**tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Detached, contiguous CPU tensors of one floating dtype; hands torch's thread count to the native pool.
+    """Detached, contiguous CPU tensors of one floating dtype; hands torch's number of threads to the native pool.
 
     A tensor with other strides is copied here: the native border itself never copies.
     """
@@ -49,12 +47,11 @@ def _is_channels_last(tensor: torch.Tensor) -> bool:
 
 
 def _check(tensors: dict[str, torch.Tensor]) -> None:
-    global _threads  # noqa: PLW0603  (one number that mirrors torch's own global)
-    if (count := torch.get_num_threads()) != _threads:
-        _native.set_threads(count)
-        _threads = count
+    follow_torch(torch.get_num_threads())
     for name, tensor in tensors.items():
         if tensor.device.type != "cpu":
             raise ArgumentError(
                 f"{name} is on {tensor.device}, but normscan was built without CUDA; move it to the CPU"
             )
+        if tensor.layout != torch.strided:
+            raise ArgumentError(f"{name} has the layout {tensor.layout}, expected a dense tensor (torch.strided)")

@@ -1,0 +1,88 @@
+// The spec, from hostile text to a canonical one, and the scorer that runs it.
+#include "arrays.hpp"
+#include "core/json.hpp"
+#include "normscan/scorer.hpp"
+#include "truth.hpp"
+
+using namespace normscan;
+
+namespace {
+
+const std::string text = R"({"schema": 1, "family": "test",
+ "input": {"height": 19, "width": 13, "channels": 3, "resize": "fit", "mean": [0, 0.5, 1], "std": [1, 1, 1]},
+ "terms": [{"op": "distance", "of": ["a", "b"], "metric": "l1", "scale": 0.5, "weight": 2},
+           {"op": "gaussian", "of": ["z"], "stats": "z", "form": "full", "per": "position_shared", "pool": "max"}],
+ "fuse": "sum", "pool_at": "term", "map": {"size": "input", "blur_sigma": 1.5}, "group": null})";
+
+TEST(json_values) {
+    const json::Value value = json::parse(R"( {"b": [1, -2.5e3, true, null], "a": "\u00e9\n\ud83d\ude00"} )", "text");
+    CHECK(json::write(value) == "{\"a\":\"\xc3\xa9\\u000a\xf0\x9f\x98\x80\",\"b\":[1,-2500,true,null]}");
+    for (const char* wrong :
+         {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "NaN", "1 2", "\"\\ud83d\"", "01", "1e999", "tru", "\"\t\""}) {
+        CHECK(check::message_of([&] { json::parse(wrong, "text"); }).find("text") != std::string::npos);
+    }
+    CHECK(!check::message_of([&] { json::parse(std::string(100000, '['), "text"); }).empty());
+}
+
+TEST(spec_is_canonical) {
+    const std::string once = ScoringSpec::parse(text).json();
+    CHECK(ScoringSpec::parse(once).json() == once);
+}
+
+// Whatever the text, there is a spec that can be written and read again, or an Error; the sanitizers watch.
+TEST(spec_of_damaged_text) {
+    const auto survives = [](const std::string& damaged) {
+        check::message_of([&] {
+            const std::string written = ScoringSpec::parse(damaged).json();
+            CHECK(ScoringSpec::parse(written).json() == written);
+        });
+    };
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        survives(text.substr(0, i));
+        survives(text.substr(0, i) + text.substr(i + 1));
+        for (const char c : {'\0', '"', '9', '-', '}', '[', '\\', '\xff'}) {
+            std::string changed = text;
+            changed[i] = c;
+            survives(changed);
+        }
+    }
+}
+
+TEST(scorer_everywhere) {
+    for (const std::int64_t images : {0, 1, 3}) {
+        for (const Layout layout : layouts) {
+            Array<float> a({images, 3, 19, 13}, layout), b({images, 3, 19, 13}, layout), z({images, 5, 7, 3}, layout);
+            Array<float> mean({5}, layout);
+            Array<double> whitener({5, 5}, layout);
+            a.fill(1, 0.0), b.fill(2, 0.0), z.fill(3), mean.fill(4), whitener.fill(5);
+            const Scorer scorer(ScoringSpec::parse(text), {{"z.mean", mean}, {"z.whitener", whitener}});
+            Array<float> maps({images, 19, 13}, layout), distances({images, 7, 3});
+            Array<double> terms({images, 2}, layout), scores({images}, layout);
+            with_any_threads([&] { scorer.score({{"a", a}, {"b", b}, {"z", z}}, maps, terms, scores); }, maps, terms,
+                             scores);
+            // gaussian has its own truth elsewhere
+            Array<float> rounded({5, 5});
+            for (std::int64_t i = 0; i < 25; ++i) rounded.element(i) = static_cast<float>(whitener.element(i));
+            gaussian(z, mean, rounded, distances);
+            const Doubles l1 = truth::distance(a.doubles(), b.doubles(), b.doubles(), {images, 3, 19, 13}, Metric::l1);
+            const Doubles d = distances.doubles();
+            Doubles fused = truth::filtered(d, images, truth::bilinear(7, 19), truth::bilinear(3, 13));
+            Doubles wanted_terms, wanted_scores;
+            for (std::size_t i = 0; i < l1.size(); ++i) fused[i] += 4.0 * l1[i];
+            for (std::size_t n = 0; n < static_cast<std::size_t>(images); ++n) {
+                double sum = 0.0, largest = 0.0;
+                for (std::size_t i = 0; i < 19 * 13; ++i) sum += l1[n * 19 * 13 + i];
+                for (std::size_t i = 0; i < 21; ++i) largest = std::max(largest, d[n * 21 + i]);
+                wanted_terms.push_back(sum / (19 * 13));
+                wanted_terms.push_back(largest);
+                wanted_scores.push_back(4.0 * wanted_terms[2 * n] + largest);
+            }
+            expect("maps", maps, truth::filtered(fused, images, truth::blur(19, 1.5), truth::blur(13, 1.5)),
+                   bound<float>());
+            expect("terms", terms, wanted_terms, bound<float>());
+            expect("scores", scores, wanted_scores, bound<float>());
+        }
+    }
+}
+
+}  // namespace
