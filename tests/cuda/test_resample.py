@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from arrays import LAYOUTS, normal, unwritten
-from reference.resample import resample
-from tolerances import assert_close
 
+from arrays import LAYOUTS, normal, unwritten
 from normscan import _native
 from normscan.errors import ArgumentError
+from reference.resample import resample
+from tolerances import assert_close
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
