@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+from normscan import _native
 from normscan.errors import ArgumentError
+from normscan.ops.border import cuda_module
 from normscan.threads import follow_torch
 
 
 def ready(**tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Detached, contiguous CPU tensors of one floating dtype; hands torch's number of threads to the native pool.
+    """Detached, contiguous tensors of one device; hands torch's number of threads to the native pool.
 
     A tensor with other strides is copied here: the native border itself never copies.
     """
@@ -46,12 +50,26 @@ def _is_channels_last(tensor: torch.Tensor) -> bool:
     return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
+def native(tensor: torch.Tensor) -> Any:
+    """Where the ops on this tensor run: the CPU module, or the current stream of its GPU. Both have the same functions.
+
+    Raises `ArgumentError` for a CUDA tensor in a build without CUDA, `DeviceError` where the GPU cannot be used.
+    """
+    if tensor.device.type == "cpu":
+        return _native
+    stream = torch.cuda.current_stream(tensor.device).cuda_stream
+    return cuda_module(f"a tensor is on {tensor.device}").Stream(stream, device=tensor.device.index)
+
+
 def _check(tensors: dict[str, torch.Tensor]) -> None:
     follow_torch(torch.get_num_threads())
+    first, where = next((name, tensor.device) for name, tensor in tensors.items())
     for name, tensor in tensors.items():
-        if tensor.device.type != "cpu":
-            raise ArgumentError(
-                f"{name} is on {tensor.device}, but normscan was built without CUDA; move it to the CPU"
-            )
+        if tensor.device.type not in {"cpu", "cuda"}:
+            raise ArgumentError(f"{name} is on {tensor.device}, expected the CPU or a CUDA device")
+        if tensor.device != where:
+            raise ArgumentError(f"{name} is on {tensor.device}, {first} on {where}; expected one device")
         if tensor.layout != torch.strided:
             raise ArgumentError(f"{name} has the layout {tensor.layout}, expected a dense tensor (torch.strided)")
+    if where.type == "cuda":
+        cuda_module(f"{first} is on {where}")
