@@ -16,6 +16,7 @@ void register_errors();
 void bind_core(pybind11::module_& module);  // threads, instruction sets, build, prepare, restore, aggregate
 void bind_ops(pybind11::module_& module);   // gaussian, distance, attention, resample, smooth, pool
 void bind_spec(pybind11::module_& module);  // ScoringSpec, Scorer
+void bind_cuda(pybind11::module_& module);  // Stream (the module _cuda)
 
 // The enumerator called `value`, or an error that lists what there is: choice<Metric>("distance", "metric", ...).
 template <class Enum, std::size_t n>

@@ -19,29 +19,36 @@ std::string type_name(const py::object& object) {
     return py::str(py::type::of(object).attr("__name__"));
 }
 
-// Asked for before the export, since exporting from a GPU would already need a stream.
-void check_device(std::string_view name, const py::object& array) {
-    std::int32_t type = 0;
+// Asked for before the export, since exporting from a GPU already needs its stream.
+void check_device(std::string_view name, const py::object& array, const Device& wanted) {
+    std::int32_t type = 0, index = 0;
     try {
-        type = array.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<std::int32_t>();
+        const auto found = array.attr("__dlpack_device__")().cast<py::tuple>();
+        type = found[0].cast<std::int32_t>();
+        index = found[1].cast<std::int32_t>();
     } catch (const py::error_already_set& error) {
         fail(name, "has no memory that DLPack knows: " + py::str(error.value()).cast<std::string>());
     }
-    if (type == dlpack::kDLCPU || type == dlpack::kDLCUDAHost) return;
-    if (type == dlpack::kDLCUDA || type == dlpack::kDLCUDAManaged) {
-        fail(name, "CUDA tensor, but normscan was built without CUDA; move it to the CPU first");
-    }
-    fail(name, "on a device of DLPack type " + std::to_string(type) + ", expected the CPU; move it there first");
+    const bool cpu = type == dlpack::kDLCPU || type == dlpack::kDLCUDAHost;
+    const bool cuda = type == dlpack::kDLCUDA || type == dlpack::kDLCUDAManaged;
+    if (wanted.cuda ? cuda && index == wanted.index : cpu) return;
+    const std::string found = cpu    ? "on the CPU"
+                              : cuda ? "on CUDA device " + std::to_string(index)
+                                     : "on a device of DLPack type " + std::to_string(type);
+    const std::string expected = wanted.cuda ? "CUDA device " + std::to_string(wanted.index) : "the CPU";
+    fail(name, found + ", expected " + expected + "; move it there first");
 }
 
-py::object export_capsule(std::string_view name, const py::object& array) {
+py::object export_capsule(std::string_view name, const py::object& array, const Device& device) {
+    py::dict how;
+    if (device.cuda) how["stream"] = device.stream == 0 ? 1 : device.stream;  // DLPack: 1 is the legacy default stream
     try {
         try {
-            return array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+            return array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0), **how);
         } catch (const py::error_already_set& error) {
             if (!error.matches(PyExc_TypeError)) throw;
         }
-        return array.attr("__dlpack__")();  // from before DLPack 1.0
+        return array.attr("__dlpack__")(**how);  // from before DLPack 1.0
     } catch (const py::error_already_set& error) {
         fail(name, "cannot be handed over by DLPack: " + py::str(error.value()).cast<std::string>());
     }
@@ -105,12 +112,12 @@ Managed* consume(const py::object& capsule, const char* name, const char* used_n
 
 }  // namespace
 
-Imported::Imported(std::string_view name, const py::object& array) {
+Imported::Imported(std::string_view name, const py::object& array, const Device& device) {
     if (!py::hasattr(array, "__dlpack__") || !py::hasattr(array, "__dlpack_device__")) {
         fail(name, "is a " + type_name(array) + ", expected a tensor (a numpy array, a torch tensor: __dlpack__)");
     }
-    check_device(name, array);
-    take(name, export_capsule(name, array));
+    check_device(name, array, device);
+    take(name, export_capsule(name, array, device));
 }
 
 void Imported::take(std::string_view name, const py::object& capsule) {

@@ -1,19 +1,27 @@
-// Python arrays as tensors: anything with __dlpack__ on the CPU, without a copy.
+// Python arrays as tensors: anything with __dlpack__ on the device of the call, without a copy.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <string_view>
 
 #include "normscan/tensor.hpp"
 
 namespace normscan::bindings {
 
+// The device that a call runs on; for a GPU with the stream (a cudaStream_t) that the exporter is to wait on.
+struct Device {
+    bool cuda = false;
+    std::int32_t index = 0;
+    std::intptr_t stream = 0;
+};
+
 // Holds the exported memory until the end of the call. Made and destroyed with the GIL held; `tensor()` may be read
 // without it. `name` is the argument's, for messages.
 class Imported {
   public:
-    Imported(std::string_view name, const pybind11::object& array);
+    Imported(std::string_view name, const pybind11::object& array, const Device& device = {});
     ~Imported();
     Imported(const Imported&) = delete;
     Imported& operator=(const Imported&) = delete;

@@ -1,4 +1,4 @@
-// normscan::Error -> normscan.errors.ArgumentError / ConfigError.
+// normscan::Error -> normscan.errors.ArgumentError / ConfigError / DeviceError.
 #include "bindings/bindings.hpp"
 
 namespace py = pybind11;
@@ -11,7 +11,9 @@ void register_errors() {
         try {
             if (pointer) std::rethrow_exception(pointer);
         } catch (const Error& error) {
-            const char* const name = error.kind() == Error::Kind::config ? "ConfigError" : "ArgumentError";
+            const char* const name = error.kind() == Error::Kind::config   ? "ConfigError"
+                                     : error.kind() == Error::Kind::device ? "DeviceError"
+                                                                           : "ArgumentError";
             const py::object type = py::module_::import("normscan.errors").attr(name);
             py::set_error(type, error.what());
         }

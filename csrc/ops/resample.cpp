@@ -9,6 +9,7 @@
 #include "ops/kernels/resample.hpp"
 #include "ops/parallel.hpp"
 #include "ops/planes.hpp"
+#include "ops/resample.hpp"
 
 namespace normscan {
 namespace {
@@ -30,15 +31,20 @@ void run(const Tensor& map, const Tensor& out) {
 
 }  // namespace
 
-void resample(const Tensor& map, const Tensor& out) {
+bool check_resample(const Tensor& map, const Tensor& out) {
     const Check check("resample");
     check.rank({"map", map}, {3}, "[N,h,w]");
     check.rank({"out", out}, {3}, "[N,H,W]");
     check.floating({{"map", map}, {"out", out}});
     check.output({"out", out});
     if (map.size(0) != out.size(0)) check.fail("out has ", out.size(0), " images, map has ", map.size(0));
-    if (out.size(0) * out.size(1) * out.size(2) == 0) return;
+    if (out.size(0) * out.size(1) * out.size(2) == 0) return false;
     if (map.size(1) * map.size(2) == 0) check.fail("map has shape ", shape_text(map), ", expected h and w >= 1");
+    return true;
+}
+
+void resample(const Tensor& map, const Tensor& out) {
+    if (!check_resample(map, out)) return;
     for_dtype(map.dtype, [&]<class T>() { run<T>(map, out); });
 }
 

@@ -23,6 +23,10 @@ class ArgumentError(Error, ValueError):
     """A wrong argument of a function: dtype, rank, shape, device, range. The native core raises this one."""
 
 
+class DeviceError(Error):
+    """What a GPU or its driver reports: no memory, a launch that failed, a device that went away."""
+
+
 class InputError(Error):
     """Bad input data: an image, a folder, a table, a bundle."""
 

@@ -68,7 +68,7 @@ def test_the_installed_command_is_light() -> None:
         (["train", "ocda", "-i", "x", "-o", "y"], "did you mean 'ocad'"),
         (["train", "ocad", "-i", "x", "-o", "y", "--preset", "huge"], "paper, small"),
         (["train", "ocad", "-i", "x", "-o", "y", "--set", "epochs"], "name=value"),
-        (["train", "ocad", "-i", "x", "-o", "y", "--device", "cuda"], "without CUDA"),
+        (["train", "ocad", "-i", "x", "-o", "y", "--device", "cuda:99"], "--device cuda:99"),
     ],
 )
 def test_usage_errors(call: Call, arguments: list[str], text: str) -> None:

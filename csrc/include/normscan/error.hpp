@@ -11,6 +11,7 @@ class Error : public std::runtime_error {
     enum class Kind {
         argument,  // a wrong tensor or number handed to a function
         config,    // a scoring spec that cannot be read or contradicts itself
+        device,    // what a GPU or its driver reports
     };
 
     Error(Kind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}

@@ -38,7 +38,9 @@ def _look() -> dict[str, Any]:
 
     from normscan import __version__, _native
     from normscan.deploy.engines import available_engines
+    from normscan.errors import Error
     from normscan.families import names
+    from normscan.ops.border import cuda_module
 
     def number(name: str) -> str | None:
         try:
@@ -47,6 +49,10 @@ def _look() -> dict[str, Any]:
             return None
 
     build = _native.build_info()
+    try:
+        cuda, devices = "", cuda_module("").device_count()
+    except Error as error:
+        cuda, devices = str(error).removeprefix(", but "), 0
     return {
         "normscan": __version__,
         "python": platform.python_version(),
@@ -54,9 +60,9 @@ def _look() -> dict[str, Any]:
         "simd": _native.simd_level(),
         "simd_levels": _native.simd_levels(),
         "threads": _native.threads(),
-        "cuda": "not built" if build["cuda"] == "no" else build["cuda"],
+        "cuda": cuda or "usable",
         "build": build,
-        "devices": ["cpu"],
+        "devices": ["cpu", *(f"cuda:{i}" for i in range(devices))],
         "engines": available_engines(),
         "families": names(),
         "packages": {name: number(name) for name in PACKAGES},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from normscan.errors import ArgumentError
+from normscan.errors import ArgumentError, DeviceError
 
 
 def is_torch(*arrays: Any) -> bool:
@@ -32,3 +33,17 @@ def features(name: str, array: np.ndarray) -> np.ndarray:
     if array.ndim == 4 and array.transpose(0, 2, 3, 1).flags.c_contiguous:
         return floating(name, array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     return floating(name, array)
+
+
+def cuda_module(found: str) -> ModuleType:
+    """Return `normscan._cuda` with a GPU to run on; `found` says in the error what asked for it.
+
+    Raises `ArgumentError` in a build without CUDA, `DeviceError` where driver or device are missing.
+    """
+    try:
+        from normscan import _cuda
+    except ModuleNotFoundError as error:
+        raise ArgumentError(f"{found}, but normscan was built without CUDA; move it to the CPU") from error
+    if _cuda.device_count() == 0:
+        raise DeviceError(f"{found}, but no GPU can be used: {_cuda.why_none()}")
+    return _cuda

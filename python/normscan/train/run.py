@@ -21,11 +21,12 @@ from normscan import __version__
 from normscan.data.layouts import read_layout
 from normscan.data.sample import Record
 from normscan.data.splits import check_disjoint, split
-from normscan.errors import InputError, UsageError
+from normscan.errors import Error, InputError, UsageError
 from normscan.families import family as find_family
 from normscan.families.config import Config
 from normscan.families.family import Family
 from normscan.files import canonical_json, write_bytes, write_json
+from normscan.ops.border import cuda_module
 from normscan.progress import say
 from normscan.scoring.calibrate import Calibration, calibrate, needed
 from normscan.scoring.scorer import Scorer
@@ -105,12 +106,31 @@ def train(
 
 
 def resolve_device(name: str) -> torch.device:
-    """auto, cpu or cuda:N -> device; a device that is not there, or that the ops do not run on, is a `UsageError`."""
-    if name in ("auto", "cpu"):
+    """auto, cpu or cuda:N -> device; a device that is not there, or that the ops do not run on, is a `UsageError`.
+
+    auto is the first GPU where there is one and normscan was built for it, else the CPU.
+    """
+    kind, _, index = name.partition(":")
+    if name == "cpu" or (name == "auto" and why_no_cuda()):
         return torch.device("cpu")
-    if name.partition(":")[0] == "cuda":
-        raise UsageError(f"--device {name}: this version is built without CUDA; use --device cpu")
-    raise UsageError(f"--device {name!r} is not known; expected auto, cpu or cuda:N")
+    if name == "auto":
+        return torch.device("cuda", 0)
+    if kind != "cuda" or not (index.isdecimal() or name == "cuda"):
+        raise UsageError(f"--device {name!r} is not known; expected auto, cpu or cuda:N")
+    if missing := why_no_cuda():
+        raise UsageError(f"--device {name}: {missing}; use --device cpu")
+    if int(index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+    return torch.device("cuda", int(index or 0))
+
+
+def why_no_cuda() -> str:
+    """Why neither torch nor the ops can run on a GPU here; empty where both can."""
+    try:
+        cuda_module("a GPU is asked for")
+    except Error as error:
+        return str(error)
+    return "" if torch.cuda.is_available() else f"torch {torch.__version__} sees no CUDA device"
 
 
 def _records(card: Family, config: Config, root: Path) -> list[Record]:

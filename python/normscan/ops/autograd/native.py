@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from normscan import _native
 from normscan.errors import ArgumentError
+from normscan.ops.border import cuda_module
 
 _threads = 0
 
 
 def ready(**tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Detached, contiguous CPU tensors of one floating dtype; hands torch's thread count to the native pool.
+    """Detached, contiguous tensors of one device; hands torch's thread count to the native pool.
 
     A tensor with other strides is copied here: the native border itself never copies.
     """
@@ -31,13 +34,27 @@ def _is_channels_last(tensor: torch.Tensor) -> bool:
     return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
+def native(tensor: torch.Tensor) -> Any:
+    """Where the ops on this tensor run: the CPU module, or the current stream of its GPU. Both have the same functions.
+
+    Raises `ArgumentError` for a CUDA tensor in a build without CUDA, `DeviceError` where the GPU cannot be used.
+    """
+    if tensor.device.type == "cpu":
+        return _native
+    stream = torch.cuda.current_stream(tensor.device).cuda_stream
+    return cuda_module(f"a tensor is on {tensor.device}").Stream(stream, device=tensor.device.index)
+
+
 def _check(tensors: dict[str, torch.Tensor]) -> None:
     global _threads  # noqa: PLW0603  (one number that mirrors torch's own global)
     if (count := torch.get_num_threads()) != _threads:
         _native.set_threads(count)
         _threads = count
+    first, where = next((name, tensor.device) for name, tensor in tensors.items())
     for name, tensor in tensors.items():
-        if tensor.device.type != "cpu":
-            raise ArgumentError(
-                f"{name} is on {tensor.device}, but normscan was built without CUDA; move it to the CPU"
-            )
+        if tensor.device.type not in {"cpu", "cuda"}:
+            raise ArgumentError(f"{name} is on {tensor.device}, expected the CPU or a CUDA device")
+        if tensor.device != where:
+            raise ArgumentError(f"{name} is on {tensor.device}, {first} on {where}; expected one device")
+    if where.type == "cuda":
+        cuda_module(f"{first} is on {where}")
