@@ -67,10 +67,10 @@ def ours(op: str, inputs: Sequence[Any], outputs: list[Tensor], check: Check, **
     return Contender("native", run, check)
 
 
-def bound(op: str, *arguments: Any, workspace_of: Sequence[Tensor] = (), **options: Any) -> Callable[[], None]:
+def bound(op: str, *arguments: Any, workspace_of: Sequence[Any] = (), **options: Any) -> Callable[[], None]:
     """The native function with its arguments, and with the workspace that it asks for on a GPU.
 
-    How large that is, `<op>_workspace` knows from `workspace_of`, or else from all that the op itself is given.
+    How large that is, `<op>_workspace` says for `workspace_of`, or without it for all that the op itself is given.
     """
     first = next(flat(arguments))
     module = native(first)
