@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-import timing
+import records
 
 import normscan
 from normscan.data.read import write_image
@@ -40,7 +40,7 @@ def main() -> None:
         paths = make(Path(folder), options.images, options.side)
         row = measure(options.bundle, paths, options.threads)
     print(json.dumps(row, indent=2))
-    timing.store(session=row)
+    records.store(session=row)
 
 
 def make(folder: Path, count: int, side: int) -> list[Path]:

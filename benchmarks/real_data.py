@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import timing
+import records
 
 from normscan.deploy.export import export
 from normscan.report.evaluate import evaluate
@@ -31,8 +31,8 @@ def main() -> None:
         for seed in options.seeds
     ]
     keys = {key(r) for r in rows}
-    kept = [r for r in timing.stored().get("real_data", []) if key(r) not in keys]
-    timing.store(real_data=[*kept, *rows])
+    kept = [r for r in records.stored().get("real_data", []) if key(r) not in keys]
+    records.store(real_data=[*kept, *rows])
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
 

@@ -10,34 +10,35 @@ torch is imported where it is used: `bench_session` measures the memory of a pro
 from __future__ import annotations
 
 import gc
-import json
-import os
-import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from clocks import Clock, clock
 
 from normscan import _native
-from normscan.files import write_json
 
-MACHINE = f"{platform.machine()}-{os.cpu_count()}cpu"
-RESULTS = Path(__file__).parent / "results" / f"{MACHINE}.json"
 
-CASE_SECONDS = 4.0
-"""Aimed at for the rounds of one case; slow cases take `FEWEST_ROUNDS` however long they last."""
-FEWEST_ROUNDS, MOST_ROUNDS = 7, 60
-BLOCK_SECONDS = 0.005
-"""A call shorter than this is repeated within a round, after one call that nobody times."""
-PAUSE_SECONDS = 0.003
-"""Before each contender: OpenMP's threads of the one before may still be spinning on the cores."""
-COPY_BYTES = 128 << 20
-"""Four times a large last-level cache."""
-MATRIX_SIDE = 1024
+class Effort(NamedTuple):
+    """How long one case is measured, and how large its yardsticks are."""
+
+    seconds: float
+    """Aimed at for the rounds of one case; slow cases take the fewest rounds however long they last."""
+    rounds: tuple[int, int]
+    """Fewest and most."""
+    copy_bytes: int
+    matrix_side: int
+
+
+EFFORTS = {"cpu": Effort(4.0, (7, 60), 128 << 20, 1024), "cuda": Effort(1.5, (7, 60), 1 << 30, 4096)}
+"""The copies are several times as large as any cache."""
+QUICK = Effort(0.0, (2, 2), 1 << 20, 64)
+"""To see that everything runs."""
 
 
 class Contender(NamedTuple):
@@ -65,7 +66,11 @@ class Case:
     memory_limit: int | None = None
     """Bytes that the first call of `ours[0]` may take beyond its outputs."""
     dtype: str = "float32"
+    """On a GPU also "tf32": float32, whose products tensor cores may round."""
     device: str = "cpu"
+    """Or "cuda": torch's current one."""
+    share: float | None = None
+    """Least share of the copy's bandwidth for `ours[0]`."""
 
 
 class Times(NamedTuple):
@@ -96,16 +101,21 @@ class Measured:
     failed: dict[str, str]
     left_out: dict[str, str]
     extra_memory: int | None
+    effort: Effort
 
     @property
     def copy_gbps(self) -> float:
         """Copy bandwidth in the rounds of this case, bytes read and written, GB/s."""
-        return 2 * COPY_BYTES / self.times.median("copy") / 1e6
+        return 2 * self.effort.copy_bytes / self.times.median("copy") / 1e6
 
     @property
     def matrix_gflops(self) -> float:
         """Matrix rate in the rounds of this case, GFLOP/s."""
-        return 2 * MATRIX_SIDE**3 / self.times.median("matrix") / 1e6
+        return 2 * self.effort.matrix_side**3 / self.times.median("matrix") / 1e6
+
+    def of_copy(self, name: str) -> float:
+        """One contender's share of the copy's bandwidth in the same round: the median."""
+        return self.case.moved / (2 * self.effort.copy_bytes) * self.times.ratio(name, "copy")
 
     def gbps(self, name: str) -> float:
         """GB/s of one contender."""
@@ -148,21 +158,29 @@ class Measured:
         }
         header = {"op": self.case.op, "case": self.case.name, "device": self.case.device, "dtype": self.case.dtype}
         memory = {} if self.extra_memory is None else {"extra_mib": rounded(self.extra_memory / 2**20)}
+        if self.case.share is not None:
+            memory["of_copy"] = rounded(self.of_copy(impl))
         return {**header, "impl": impl, **{k: rounded(v) for k, v in figures.items()}, **against, **memory}
 
 
-def measure(case: Case) -> Measured:
+def measure(case: Case, effort: Effort) -> Measured:
     """Check all, leave out those that are wrong or do not run, time the rest."""
+    with precision(case):
+        return checked_and_timed(case, effort)
+
+
+def checked_and_timed(case: Case, effort: Effort) -> Measured:
+    """`measure`, in the precision of the case."""
     failed: dict[str, str] = {}
     left_out: dict[str, str] = {}
-    right = yardsticks()
+    right = yardsticks(case, effort)
     extra = extra_memory(case.ours[0].run) if case.memory_limit is not None else None
     for contender in case.ours:
         try:
             contender.check(contender.run())
             right.append(contender)
-        except AssertionError as error:
-            failed[contender.name] = str(error)
+        except Exception as error:  # whatever it is, the other cases shall still be measured
+            failed[contender.name] = reason(error)
     if extra is not None and case.memory_limit is not None and extra > case.memory_limit:
         failed["memory"] = f"{extra / 2**20:.1f} MiB beyond the outputs, expected at most {case.memory_limit >> 20}"
     for contender in case.peers:
@@ -170,16 +188,52 @@ def measure(case: Case) -> Measured:
             contender.check(contender.run())
             right.append(contender)
         except (AssertionError, RuntimeError) as error:  # torch's: no such kernel, no compiler
-            left_out[contender.name] = str(error).strip() or type(error).__name__
-    return Measured(case, Times(rounds(right)), failed, left_out, extra)
+            left_out[contender.name] = reason(error)
+    times = Times(rounds(right, effort, clock(case.device)))
+    return Measured(without_memory(case), times, failed, left_out, extra, effort)
 
 
-def rounds(contenders: Sequence[Contender]) -> dict[str, np.ndarray]:
-    """Milliseconds a call of each contender, [rounds]."""
-    single = {c.name: block(c.run, 1) for c in contenders}
-    calls = {name: max(1, ceil(BLOCK_SECONDS / seconds)) for name, seconds in single.items()}
-    one_round = sum(single[name] * (calls[name] + (calls[name] > 1)) + PAUSE_SECONDS for name in calls)
-    count = min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(CASE_SECONDS / one_round)))
+def reason(error: Exception) -> str:
+    """The kind of the error and its first line: some print whole tensors after it."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def without_memory(case: Case) -> Case:
+    """The case without its arrays, which would otherwise lie in memory beside those of the next one."""
+
+    def spent(*_: Any) -> None:
+        raise RuntimeError(f"{case.name} has been measured")
+
+    ours, peers = ([Contender(c.name, spent, spent) for c in side] for side in (case.ours, case.peers))
+    return replace(case, ours=ours, peers=peers)
+
+
+@contextmanager
+def precision(case: Case) -> Iterator[None]:
+    """Let torch round the factors of float32 products to tf32 on a GPU in the cases that say so, and in no other."""
+    if case.device == "cpu":
+        yield
+        return
+    import torch
+
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = case.dtype == "tf32"
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
+
+
+def rounds(contenders: Sequence[Contender], effort: Effort, clock: Clock) -> dict[str, np.ndarray]:
+    """Milliseconds a call of each contender, [rounds]. A short call is repeated, after one that nobody times."""
+    single = {c.name: clock.block(c.run, 1) for c in contenders}
+    calls = {name: max(1, ceil(clock.block_seconds / seconds)) for name, seconds in single.items()}
+    one_round = sum(single[name] * (calls[name] + (calls[name] > 1)) + clock.pause for name in calls)
+    fewest, most = effort.rounds
+    count = min(most, max(fewest, int(effort.seconds / one_round)))
     found = {c.name: np.empty(count) for c in contenders}
     gc.collect()
     gc.disable()
@@ -187,30 +241,23 @@ def rounds(contenders: Sequence[Contender]) -> dict[str, np.ndarray]:
         for i in range(count):
             shift = i % len(contenders)
             for c in (*contenders[shift:], *contenders[:shift]):
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(clock.pause)
                 if calls[c.name] > 1:
                     c.run()
-                found[c.name][i] = 1e3 * block(c.run, calls[c.name])
+                found[c.name][i] = 1e3 * clock.block(c.run, calls[c.name])
     finally:
         gc.enable()
     return found
 
 
-def block(run: Callable[[], Any], calls: int) -> float:
-    """Seconds a call, over so many calls."""
-    started = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - started) / calls
-
-
-def yardsticks() -> list[Contender]:
-    """What the machine can do: "copy" memory, and multiply a "matrix" (float32, torch's own product)."""
+def yardsticks(case: Case, effort: Effort) -> list[Contender]:
+    """What the machine can do: "copy" memory, and multiply a "matrix" (torch's own product, in the case's dtype)."""
     import torch
 
-    source = torch.ones(COPY_BYTES // 4)
+    source = torch.ones(effort.copy_bytes // 4, device=case.device)
     target = torch.empty_like(source)
-    left = torch.randn(MATRIX_SIDE, MATRIX_SIDE)
+    dtype = torch.float32 if case.dtype == "tf32" else getattr(torch, case.dtype)
+    left = torch.randn(effort.matrix_side, effort.matrix_side, device=case.device).to(dtype)
     product = torch.empty_like(left)
     found = [
         Contender("copy", lambda: target.copy_(source), lambda _: None),
@@ -248,48 +295,6 @@ def set_threads(count: int) -> None:
     threadpoolctl.threadpool_limits(count, user_api="blas")
 
 
-def header(measured: Sequence[Measured]) -> dict[str, Any]:
-    """The machine that the records were taken on; its rates are medians over the cases."""
-    import torch
-
-    return {
-        "processor": processor(),
-        "threads": _native.threads(),
-        "simd": _native.simd_level(),
-        "compiler": _native.build_info()["compiler"],
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-        "copy_gbps": rounded(float(np.median([m.copy_gbps for m in measured]))),
-        "matrix_gflops": rounded(float(np.median([m.matrix_gflops for m in measured]))),
-        "cuda": "not measured",
-    }
-
-
-def processor() -> str:
-    """As the system calls it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def rounded(value: float) -> float:
     """To four digits: more are noise."""
     return float(f"{value:.4g}")
-
-
-def stored() -> dict[str, Any]:
-    """What the results file of this machine holds."""
-    return json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {"machine": MACHINE}
-
-
-def store(**parts: Any) -> None:
-    """Replace these keys of this machine's results file, keep the others."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    write_json(RESULTS, {**stored(), **parts})
-
-
-def store_records(measured: Sequence[Measured]) -> None:
-    """Replace the records of the ops that were measured."""
-    ops = {m.case.op for m in measured}
-    kept = [r for r in stored().get("records", []) if r["op"] not in ops]
-    store(hardware=header(measured), records=[*kept, *(r for m in measured for r in m.records())])
