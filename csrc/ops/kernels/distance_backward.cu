@@ -85,8 +85,12 @@ __device__ void cosine_backward(Pair<T, Team>& pair) {
     });
 }
 
+// Two blocks of a multiprocessor would leave cosine, or packs read one by one, too few registers.
+template <Pointwise metric, class Team>
+constexpr int blocks = metric == Pointwise::cosine || Team::singly ? 1 : Team::blocks;
+
 template <class T, Pointwise metric, class Team>
-__global__ void __launch_bounds__(512, Team::blocks) distance_backward_kernel(Share share, Backward<T> f) {
+__global__ void __launch_bounds__(512, blocks<metric, Team>) distance_backward_kernel(Share share, Backward<T> f) {
     const Team team(share);
     if constexpr (metric == Pointwise::cosine) {
         Pair<T, Team> pair(team, f, share.width, T(1));

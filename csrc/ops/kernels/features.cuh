@@ -72,7 +72,7 @@ struct Share {
 template <class T, int count_, int K, Packs packs>
 struct Team {
     static constexpr int count = count_;
-    static constexpr bool beside = packs != Packs::positions;
+    static constexpr bool beside = packs != Packs::positions, singly = packs == Packs::single_channels;
     static constexpr int sums = beside ? 1 : count;  // positions of a thread
     static constexpr int most_warps = 16, packs_held = K;
     static constexpr int blocks = K * count * sizeof(T) > 64 ? 1 : 2;  // of 512 threads, for which registers must do
@@ -113,7 +113,7 @@ struct Team {
     __device__ void load(Values& into, const T* from, std::int64_t channel, int c) const {
         NORMSCAN_UNROLL
         for (int k = 0; k < K; ++k, c += step) {
-            if constexpr (packs == Packs::single_channels) {
+            if constexpr (singly) {
                 NORMSCAN_UNROLL
                 for (int i = 0; i < count; ++i) into[k].value[i] = c + i < channels ? from[c + i] : T(0);
             } else {
@@ -125,7 +125,7 @@ struct Team {
     __device__ void store(const Values& from, T* to, std::int64_t channel, int c) const {
         NORMSCAN_UNROLL
         for (int k = 0; k < K; ++k, c += step) {
-            if constexpr (packs == Packs::single_channels) {
+            if constexpr (singly) {
                 NORMSCAN_UNROLL
                 for (int i = 0; i < count; ++i) {
                     if (c + i < channels) to[c + i] = from[k].value[i];

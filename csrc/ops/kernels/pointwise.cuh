@@ -71,9 +71,11 @@ void with_metric(const DistanceSizes& s, std::initializer_list<Features<const T>
     };
     if (s.channels >= 2 * full && each([](const auto& one) { return one.channel == 1; })) {
         const bool packed = each([&](const auto& one) { return along_channels(one, s.channels, full); });
-        if (metric == Pointwise::cosine && s.channels > 32 * held) {
-            if (packed) return f.template operator()<metric, Team<T, full, 8, Packs::channels>>();
-            return f.template operator()<metric, Team<T, full, 8, Packs::single_channels>>();
+        if constexpr (metric == Pointwise::cosine) {
+            if (s.channels > 32 * held) {
+                if (packed) return f.template operator()<metric, Team<T, full, 8, Packs::channels>>();
+                return f.template operator()<metric, Team<T, full, 8, Packs::single_channels>>();
+            }
         }
         if (packed) return f.template operator()<metric, Team<T, full, 4, Packs::channels>>();
         return f.template operator()<metric, Team<T, full, 4, Packs::single_channels>>();
