@@ -29,7 +29,8 @@ if(NOT NORMSCAN_CUDA STREQUAL "OFF")
   endif()
 endif()
 
-# The module _cuda over csrc/ops/kernels/<op>.cu: `target` from nvcc, or from g++ with the emulation's headers.
+# The module _cuda over csrc/ops/kernels/<op>.cu and csrc/core/<op>.cu: `target` from nvcc, or from g++ with the
+# emulation's headers.
 function(normscan_add_cuda_module target)
   pybind11_add_module(${target} MODULE NO_EXTRAS csrc/bindings/cuda_module.cpp csrc/bindings/bind_cuda.cpp
                       csrc/bindings/dlpack.cpp csrc/bindings/errors.cpp)
@@ -43,7 +44,8 @@ function(normscan_add_cuda)
   if(NOT NORMSCAN_BUILD_PYTHON)
     return()
   endif()
-  list(TRANSFORM ARGN REPLACE "(.+)" "csrc/ops/kernels/\\1.cu" OUTPUT_VARIABLE sources)
+  list(TRANSFORM ARGN REPLACE "^([^/]+)$" "ops/kernels/\\1" OUTPUT_VARIABLE sources)
+  list(TRANSFORM sources REPLACE "(.+)" "csrc/\\1.cu")
   if(NORMSCAN_HAS_CUDA)
     normscan_add_cuda_module(_cuda ${sources})
     target_link_libraries(_cuda PRIVATE CUDA::cudart_static)

@@ -1,6 +1,9 @@
 // Stream: the ops on a GPU, with the names and arguments of the CPU's. Checks are in csrc/ops.
+#include <pybind11/stl.h>
+
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
+#include "bindings/levels.hpp"
 #include "normscan/cuda.hpp"
 
 namespace py = pybind11;
@@ -16,10 +19,97 @@ class PyStream {
   public:
     PyStream(std::intptr_t handle, int device) : stream_{reinterpret_cast<void*>(handle), device} {}
 
+    void prepare(Object image, Object out, const std::string& resize, const std::vector<double>& mean,
+                 const std::vector<double>& std) const {
+        const auto how = choice<Resize>("prepare", "resize", resize_names, resize);
+        const Imported i("prepare: image", image, device()), o("prepare: out", out, device());
+        const py::gil_scoped_release release;
+        cuda::prepare(stream_, i, o, how, mean, std);
+    }
+    void restore(Object map, Object out, const std::string& resize) const {
+        const auto how = choice<Resize>("restore", "resize", resize_names, resize);
+        const Imported m("restore: map", map, device()), o("restore: out", out, device());
+        const py::gil_scoped_release release;
+        cuda::restore(stream_, m, o, how);
+    }
+
+    std::int64_t distance_workspace(Object, Object b, Object, const std::string& metric, int) const {
+        const auto how = choice<Metric>("distance", "metric", metric_names, metric);
+        return cuda::distance_workspace(Imported("distance: b", b, device()), how);
+    }
+    void distance(Object a, Object b, Object out, Object workspace, const std::string& metric, int window) const {
+        const auto how = choice<Metric>("distance", "metric", metric_names, metric);
+        const Imported x("distance: a", a, device()), y("distance: b", b, device());
+        const Imported o("distance: out", out, device()), w("distance: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::distance(stream_, x, y, o, how, window, w);
+    }
+
+    std::int64_t distance_backward_workspace(Object, Object, Object b, Object, Object, const std::string& metric,
+                                             int) const {
+        const auto how = choice<Metric>("distance_backward", "metric", metric_names, metric);
+        return cuda::distance_backward_workspace(Imported("distance_backward: b", b, device()), how);
+    }
+    void distance_backward(Object grad_out, Object a, Object b, Object grad_a, Object grad_b, Object workspace,
+                           const std::string& metric, int window) const {
+        const auto how = choice<Metric>("distance_backward", "metric", metric_names, metric);
+        const Imported g("distance_backward: grad_out", grad_out, device()), x("distance_backward: a", a, device());
+        const Imported y("distance_backward: b", b, device()), gx("distance_backward: grad_a", grad_a, device());
+        const Imported gy("distance_backward: grad_b", grad_b, device());
+        const Imported w("distance_backward: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::distance_backward(stream_, g, x, y, gx, gy, how, window, w);
+    }
+
+    std::int64_t distance_maps_workspace(const py::sequence& levels, Object out_map, Object, const std::string& metric,
+                                         const std::vector<double>&, const std::string&, double sigma,
+                                         const std::string& pool, double) const {
+        const auto how = choice<Metric>("distance_maps", "metric", metric_names, metric);
+        const auto pooling = choice<PoolMethod>("distance_maps", "pool", pool_names, pool);
+        const ImportedLevels pairs(levels, device());
+        const Imported m("distance_maps: out_map", out_map, device());
+        return cuda::distance_maps_workspace(pairs.get(), m, how, sigma, pooling);
+    }
+    void distance_maps(const py::sequence& levels, Object out_map, Object out_score, Object workspace,
+                       const std::string& metric, const std::vector<double>& weights, const std::string& fuse,
+                       double sigma, const std::string& pool, double parameter) const {
+        const auto how = choice<Metric>("distance_maps", "metric", metric_names, metric);
+        const auto fusion = choice<Fuse>("distance_maps", "fuse", fuse_names, fuse);
+        const auto pooling = choice<PoolMethod>("distance_maps", "pool", pool_names, pool);
+        const ImportedLevels pairs(levels, device());
+        const Imported m("distance_maps: out_map", out_map, device());
+        const Imported s("distance_maps: out_score", out_score, device());
+        const Imported w("distance_maps: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::distance_maps(stream_, pairs.get(), m, s, how, weights, fusion, sigma, pooling, parameter, w);
+    }
+
     void resample(Object map, Object out) const {
         const Imported m("resample: map", map, device()), o("resample: out", out, device());
         const py::gil_scoped_release release;
         cuda::resample(stream_, m, o);
+    }
+
+    std::int64_t smooth_workspace(Object map, Object, double) const {
+        return cuda::smooth_workspace(Imported("smooth: map", map, device()));
+    }
+    void smooth(Object map, Object out, Object workspace, double sigma) const {
+        const Imported m("smooth: map", map, device()), o("smooth: out", out, device());
+        const Imported w("smooth: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::smooth(stream_, m, o, sigma, w);
+    }
+
+    std::int64_t pool_workspace(Object map, Object, const std::string& method, double) const {
+        const auto how = choice<PoolMethod>("pool", "method", pool_names, method);
+        return cuda::pool_workspace(Imported("pool: map", map, device()), how);
+    }
+    void pool(Object map, Object out, Object workspace, const std::string& method, double parameter) const {
+        const auto how = choice<PoolMethod>("pool", "method", pool_names, method);
+        const Imported m("pool: map", map, device()), o("pool: out", out, device());
+        const Imported w("pool: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::pool(stream_, m, o, how, parameter, w);
     }
 
   private:
@@ -36,7 +126,26 @@ class PyStream {
 void bind_cuda(py::module_& module) {
     py::class_<PyStream>(module, "Stream")
         .def(py::init<std::intptr_t, int>(), "handle"_a, py::kw_only(), "device"_a = 0)
-        .def("resample", &PyStream::resample, "map"_a, "out"_a);
+        .def("prepare", &PyStream::prepare, "image"_a, "out"_a, py::kw_only(), "resize"_a, "mean"_a, "std"_a)
+        .def("restore", &PyStream::restore, "map"_a, "out"_a, py::kw_only(), "resize"_a)
+        .def("distance_workspace", &PyStream::distance_workspace, "a"_a, "b"_a, "out"_a, py::kw_only(), "metric"_a,
+             "window"_a = 11)
+        .def("distance", &PyStream::distance, "a"_a, "b"_a, "out"_a, "workspace"_a, py::kw_only(), "metric"_a,
+             "window"_a = 11)
+        .def("distance_backward_workspace", &PyStream::distance_backward_workspace, "grad_out"_a, "a"_a, "b"_a,
+             "grad_a"_a, "grad_b"_a, py::kw_only(), "metric"_a, "window"_a = 11)
+        .def("distance_backward", &PyStream::distance_backward, "grad_out"_a, "a"_a, "b"_a, "grad_a"_a, "grad_b"_a,
+             "workspace"_a, py::kw_only(), "metric"_a, "window"_a = 11)
+        .def("distance_maps_workspace", &PyStream::distance_maps_workspace, "levels"_a, "out_map"_a, "out_score"_a,
+             py::kw_only(), "metric"_a, "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0)
+        .def("distance_maps", &PyStream::distance_maps, "levels"_a, "out_map"_a, "out_score"_a, "workspace"_a,
+             py::kw_only(), "metric"_a, "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0)
+        .def("resample", &PyStream::resample, "map"_a, "out"_a)
+        .def("smooth_workspace", &PyStream::smooth_workspace, "map"_a, "out"_a, py::kw_only(), "sigma"_a)
+        .def("smooth", &PyStream::smooth, "map"_a, "out"_a, "workspace"_a, py::kw_only(), "sigma"_a)
+        .def("pool_workspace", &PyStream::pool_workspace, "map"_a, "out"_a, py::kw_only(), "method"_a,
+             "parameter"_a = 0.0)
+        .def("pool", &PyStream::pool, "map"_a, "out"_a, "workspace"_a, py::kw_only(), "method"_a, "parameter"_a = 0.0);
 }
 
 }  // namespace normscan::bindings

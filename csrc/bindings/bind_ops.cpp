@@ -1,13 +1,13 @@
 // The ops: cast by DLPack, release the GIL, call. Checks are in csrc/ops.
 #include <pybind11/stl.h>
 
-#include <deque>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
+#include "bindings/levels.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -84,40 +84,16 @@ void py_distance_backward(Object grad_out, Object a, Object b, Object grad_a, Ob
     distance_backward(g, x, y, gx, gy, how, window);
 }
 
-// One (a, b) of `levels`, alive until the end of the call.
-struct ImportedPair {
-    Imported a, b;
-    ImportedPair(const std::string& name, Object pair)
-        : a(name + ".a", part(name, pair, 0)), b(name + ".b", part(name, pair, 1)) {}
-
-  private:
-    static py::object part(const std::string& name, Object pair, std::size_t i) {
-        const bool sequence = py::isinstance<py::tuple>(pair) || py::isinstance<py::list>(pair);
-        if (!sequence || py::len(pair) != 2) {
-            throw Error(
-                Error::Kind::argument,
-                name + " is " + std::string(py::str(py::type::of(pair).attr("__name__"))) + ", expected a pair (a, b)");
-        }
-        return pair[py::int_(i)];
-    }
-};
-
 void py_distance_maps(const py::sequence& levels, Object out_map, Object out_score, const std::string& metric,
                       const std::vector<double>& weights, const std::string& fuse, double sigma,
                       const std::string& pool, double parameter) {
     const auto how = choice<Metric>("distance_maps", "metric", metric_names, metric);
     const auto fusion = choice<Fuse>("distance_maps", "fuse", fuse_names, fuse);
     const auto pooling = choice<PoolMethod>("distance_maps", "pool", pool_names, pool);
-    std::deque<ImportedPair> held;
-    std::vector<FeaturePair> pairs;
-    for (std::size_t l = 0; l < levels.size(); ++l) {
-        const ImportedPair& pair =
-            held.emplace_back("distance_maps: levels[" + std::to_string(l) + "]", py::object(levels[l]));
-        pairs.push_back({pair.a, pair.b});
-    }
+    const ImportedLevels pairs(levels);
     const Imported m("distance_maps: out_map", out_map), s("distance_maps: out_score", out_score);
     const py::gil_scoped_release release;
-    distance_maps(pairs, m, s, how, weights, fusion, sigma, pooling, parameter);
+    distance_maps(pairs.get(), m, s, how, weights, fusion, sigma, pooling, parameter);
 }
 
 using Grid = std::optional<std::pair<std::int64_t, std::int64_t>>;

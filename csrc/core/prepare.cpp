@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/geometry.hpp"
+#include "core/prepare.hpp"
 #include "normscan/ops.hpp"
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
@@ -13,7 +14,6 @@ namespace normscan {
 namespace {
 
 constexpr std::int64_t rows_per_task = 16;
-constexpr float luma[3] = {0.299f, 0.587f, 0.114f};  // Rec.601
 
 // Weights of the source pixels of every target pixel: Pillow's BILINEAR (triangle filter, widened when shrinking).
 struct Filter {
@@ -132,8 +132,11 @@ class Lines {
     Buffer<float> data_;
 };
 
-Source check(const Check& check, const Tensor& image, const Tensor& out, std::span<const double> mean,
-             std::span<const double> std) {
+}  // namespace
+
+Pixels check_prepare(const Tensor& image, const Tensor& out, std::span<const double> mean,
+                     std::span<const double> std) {
+    const Check check("prepare");
     check.rank({"image", image}, {2, 3}, "[H,W] or [H,W,C]");
     check.dtype({"image", image}, {DType::uint8, DType::uint16, DType::float32});
     check.strides({"image", image});
@@ -156,14 +159,13 @@ Source check(const Check& check, const Tensor& image, const Tensor& out, std::sp
     const float factor = image.dtype == DType::uint8    ? 1.0f / 255.0f
                          : image.dtype == DType::uint16 ? 1.0f / 65535.0f
                                                         : 1.0f;
-    return {image, image.size(1), channels, to_channels, factor};
+    return {channels, to_channels, factor};
 }
-
-}  // namespace
 
 void prepare(const Tensor& image, const Tensor& out, Resize resize, std::span<const double> mean,
              std::span<const double> std) {
-    const Source source = check(Check("prepare"), image, out, mean, std);
+    const Pixels pixels = check_prepare(image, out, mean, std);
+    const Source source = {image, image.size(1), pixels.channels, pixels.to_channels, pixels.factor};
     const std::int64_t height = out.size(1), width = out.size(2), channels = source.to_channels;
     const Geometry place = geometry(image.size(0), image.size(1), height, width, resize);
     const Filter row_filter(place.rows, image.size(0)), column_filter(place.columns, image.size(1));

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/geometry.hpp"
+#include "core/prepare.hpp"
 #include "normscan/ops.hpp"
 #include "ops/check.hpp"
 #include "ops/parallel.hpp"
@@ -34,7 +35,7 @@ std::vector<Tap> taps(const Placement& place, std::int64_t side) {
 
 }  // namespace
 
-void restore(const Tensor& map, const Tensor& out, Resize resize) {
+bool check_restore(const Tensor& map, const Tensor& out) {
     const Check check("restore");
     check.rank({"map", map}, {2}, "[h,w]");
     check.rank({"out", out}, {2}, "[H,W]");
@@ -43,8 +44,13 @@ void restore(const Tensor& map, const Tensor& out, Resize resize) {
     check.strides({"map", map});
     check.output({"out", out});
     check.apart({{"out", out}}, {{"map", map}});
-    if (out.size(0) * out.size(1) == 0) return;
+    if (out.size(0) * out.size(1) == 0) return false;
     if (map.size(0) * map.size(1) == 0) check.fail("map is empty, shape ", shape_text(map));
+    return true;
+}
+
+void restore(const Tensor& map, const Tensor& out, Resize resize) {
+    if (!check_restore(map, out)) return;
     const Geometry place = geometry(out.size(0), out.size(1), map.size(0), map.size(1), resize);
     const std::vector<Tap> rows = taps(place.rows, out.size(0)), columns = taps(place.columns, out.size(1));
     parallel_for((out.size(0) + rows_per_task - 1) / rows_per_task, [&](std::int64_t task) {

@@ -7,6 +7,7 @@
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/distance.hpp"
 #include "ops/kernels/distance.hpp"
 #include "ops/parallel.hpp"
 #include "ops/planes.hpp"
@@ -17,16 +18,8 @@ namespace {
 constexpr std::int64_t block = kernels::distance_positions;
 constexpr std::int64_t run = 8 * block;  // positions of a task
 constexpr std::int64_t ssim_rows = 32;   // rows of a task
-constexpr double ssim_sigma = 1.5;
-constexpr double least_magnitude = 1e-12;
 
-bool windowed(Metric metric) {
-    return metric == Metric::ssim || metric == Metric::cs;
-}
-
-struct Sizes {
-    std::int64_t images, channels, height, width, positions;
-};
+using Sizes = DistanceSizes;
 
 Sizes check(const Check& check, const Tensor& a, const Tensor& b, const Tensor& out, std::string_view out_name,
             Metric metric, int window) {
@@ -75,11 +68,6 @@ class SsimWindow {
     std::int64_t radius_;
     std::vector<T> weights_, row_share_, column_share_;
 };
-
-kernels::Pointwise pointwise(Metric metric) {
-    if (metric == Metric::l2) return kernels::Pointwise::l2;
-    return metric == Metric::cosine ? kernels::Pointwise::cosine : kernels::Pointwise::l1;
-}
 
 // Calls f(image, first position, end of the run, scratch) for every task.
 template <class T, class F>
@@ -181,11 +169,29 @@ void run_ssim_backward(const Sizes& s, const Tensor& grad_out, const Tensor& a, 
 
 }  // namespace
 
-void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window) {
+DistanceSizes check_distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window) {
     const Check checks("distance");
     const Sizes s = check(checks, a, b, out, "out", metric, window);
     checks.output({"out", out});
     checks.apart({{"out", out}}, {{"a", a}, {"b", b}});
+    return s;
+}
+
+DistanceSizes check_distance_backward(const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
+                                      const Tensor& grad_b, Metric metric, int window) {
+    const Check checks("distance_backward");
+    const Sizes s = check(checks, a, b, grad_out, "grad_out", metric, window);
+    checks.floating({{"a", a}, {"grad_a", grad_a}, {"grad_b", grad_b}});
+    checks.same_shape({"grad_a", grad_a}, {"a", a});
+    checks.same_shape({"grad_b", grad_b}, {"b", b});
+    checks.output({"grad_a", grad_a});
+    checks.output({"grad_b", grad_b});
+    checks.apart({{"grad_a", grad_a}, {"grad_b", grad_b}}, {{"grad_out", grad_out}, {"a", a}, {"b", b}});
+    return s;
+}
+
+void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window) {
+    const Sizes s = check_distance(a, b, out, metric, window);
     if (s.positions == 0) return;
     for_dtype(a.dtype, [&]<class T>() {
         if (windowed(metric)) return run_ssim<T>(s, a, b, out, metric == Metric::ssim, window);
@@ -195,14 +201,7 @@ void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric
 
 void distance_backward(const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
                        const Tensor& grad_b, Metric metric, int window) {
-    const Check checks("distance_backward");
-    const Sizes s = check(checks, a, b, grad_out, "grad_out", metric, window);
-    checks.floating({{"a", a}, {"grad_a", grad_a}, {"grad_b", grad_b}});
-    checks.same_shape({"grad_a", grad_a}, {"a", a});
-    checks.same_shape({"grad_b", grad_b}, {"b", b});
-    checks.output({"grad_a", grad_a});
-    checks.output({"grad_b", grad_b});
-    checks.apart({{"grad_a", grad_a}, {"grad_b", grad_b}}, {{"grad_out", grad_out}, {"a", a}, {"b", b}});
+    const Sizes s = check_distance_backward(grad_out, a, b, grad_a, grad_b, metric, window);
     if (s.positions == 0) return;
     for_dtype(a.dtype, [&]<class T>() {
         if (windowed(metric)) {

@@ -8,6 +8,7 @@
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/distance_maps.hpp"
 #include "ops/fuse.hpp"
 
 namespace normscan {
@@ -56,8 +57,8 @@ void run(std::span<const FeaturePair> levels, const Tensor& out_map, Metric metr
 
 }  // namespace
 
-void distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score, Metric metric,
-                   std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool, double parameter) {
+bool check_distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score,
+                         std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool, double parameter) {
     const Check check("distance_maps");
     if (levels.empty()) check.fail("levels is empty, expected at least one pair (a, b)");
     for (std::size_t l = 0; l < levels.size(); ++l) {  // before out_map: a caller may have made that after them
@@ -83,7 +84,12 @@ void distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, c
     check_weights(check, weights, levels.size(), fuse);
     check.sigma(sigma);
     check.pooling(pool, parameter);
-    if (out_map.size(0) == 0) return;
+    return out_map.size(0) > 0;
+}
+
+void distance_maps(std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score, Metric metric,
+                   std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool, double parameter) {
+    if (!check_distance_maps(levels, out_map, out_score, weights, fuse, sigma, pool, parameter)) return;
     for_dtype(out_map.dtype, [&]<class T>() { run<T>(levels, out_map, metric, weights, fuse, sigma); });
     normscan::pool(out_map, out_score, pool, parameter);
 }

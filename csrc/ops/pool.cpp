@@ -10,6 +10,7 @@
 #include "ops/kernels/pool.hpp"
 #include "ops/parallel.hpp"
 #include "ops/planes.hpp"
+#include "ops/pool.hpp"
 
 namespace normscan {
 namespace {
@@ -29,8 +30,7 @@ std::vector<T> values(const kernels::Map<const T>& map, std::int64_t height) {
 // Mean of the ceil(share * n) largest. They are summed in order of size, so that ties and layouts do not matter.
 template <class T>
 double top_mean(std::vector<T> all, double share) {
-    const double wanted = std::ceil(share * static_cast<double>(all.size()));
-    const auto k = static_cast<std::ptrdiff_t>(std::clamp(wanted, 1.0, static_cast<double>(all.size())));
+    const auto k = static_cast<std::ptrdiff_t>(topk_count(share, static_cast<std::int64_t>(all.size())));
     std::nth_element(all.begin(), all.begin() + (k - 1), all.end(), std::greater<>());
     std::sort(all.begin(), all.begin() + k);
     double sum = 0.0;
@@ -132,13 +132,17 @@ std::vector<double> pool(const Tensor& map, PoolMethod method, double parameter)
     return result;
 }
 
-void pool(const Tensor& map, const Tensor& out, PoolMethod method, double parameter) {
+void check_pool(const Tensor& map, const Tensor& out, PoolMethod method, double parameter) {
     const Check check("pool");
     check_map(check, map, method, parameter);
     check.same_dtype({"out", out}, {"map", map});
     check.shape({"out", out}, {map.size(0)}, "[N]");
     check.output({"out", out});
     check.apart({{"out", out}}, {{"map", map}});
+}
+
+void pool(const Tensor& map, const Tensor& out, PoolMethod method, double parameter) {
+    check_pool(map, out, method, parameter);
     const std::vector<double> result = pool(map, method, parameter);
     for_dtype(out.dtype, [&]<class T>() {
         for (std::int64_t n = 0; n < map.size(0); ++n) {

@@ -10,12 +10,12 @@
 #include "ops/kernels/smooth.hpp"
 #include "ops/parallel.hpp"
 #include "ops/planes.hpp"
+#include "ops/smooth.hpp"
 
 namespace normscan {
 namespace {
 
 constexpr std::int64_t rows_per_task = 32;
-constexpr double truncate = 4.0;  // radius in sigmas, as in scipy.ndimage.gaussian_filter
 
 template <class T>
 std::vector<T> gaussian_weights(double sigma, std::int64_t radius) {
@@ -44,7 +44,7 @@ std::vector<std::int64_t> mirrored(std::int64_t side, std::int64_t radius) {
 template <class T>
 void run(const Tensor& map, const Tensor& out, double sigma) {
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(smooth));
-    const auto radius = static_cast<std::int64_t>(truncate * sigma + 0.5);
+    const std::int64_t radius = smooth_radius(sigma);
     const std::vector<T> weights = gaussian_weights<T>(sigma, radius);
     const std::int64_t height = map.size(1), width = map.size(2);
     const std::vector<std::int64_t> row_at = mirrored(height, radius), column_at = mirrored(width, radius);
@@ -59,7 +59,7 @@ void run(const Tensor& map, const Tensor& out, double sigma) {
 
 }  // namespace
 
-void smooth(const Tensor& map, const Tensor& out, double sigma) {
+bool check_smooth(const Tensor& map, const Tensor& out, double sigma) {
     const Check check("smooth");
     check.rank({"map", map}, {3}, "[N,H,W]");
     check.floating({{"map", map}, {"out", out}});
@@ -67,7 +67,11 @@ void smooth(const Tensor& map, const Tensor& out, double sigma) {
     check.output({"out", out});
     check.sigma(sigma);
     check.apart({{"out", out}}, {{"map", map}});
-    if (map.size(0) * map.size(1) * map.size(2) == 0) return;
+    return map.size(0) * map.size(1) * map.size(2) > 0;
+}
+
+void smooth(const Tensor& map, const Tensor& out, double sigma) {
+    if (!check_smooth(map, out, sigma)) return;
     for_dtype(map.dtype, [&]<class T>() { run<T>(map, out, sigma); });
 }
 

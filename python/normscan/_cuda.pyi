@@ -1,12 +1,16 @@
 """The native core on a GPU. Only in builds with CUDA; importing it never fails for want of a GPU.
 
 The functions of `Stream` are those of `normscan._native`, with the same names, shapes and errors, for tensors of one
-CUDA device (torch, cupy: ``__dlpack__``). They are put on the stream and return at once.
+CUDA device (torch, cupy: ``__dlpack__``). They are put on the stream and return at once. Where they need room besides
+their outputs, they take it as `workspace`, a uint8 tensor on that device of as many bytes as ``<op>_workspace`` says,
+which takes what the op takes.
 """
 
 # ruff: noqa: A002 - "map" is what the native functions call it, and it may be passed by name
 
-from normscan._native import Tensor
+from collections.abc import Sequence
+
+from normscan._native import Tensor, _Fuse, _Metric, _Pool, _Resize
 
 def device_count() -> int: ...
 def why_none() -> str:
@@ -16,4 +20,74 @@ class Stream:
     def __init__(self, handle: int, *, device: int = 0) -> None:
         """handle: a cudaStream_t as an integer, 0 for the legacy default stream."""
 
+    def prepare(
+        self, image: Tensor, out: Tensor, *, resize: _Resize | str, mean: Sequence[float], std: Sequence[float]
+    ) -> None: ...
+    def restore(self, map: Tensor, out: Tensor, *, resize: _Resize | str) -> None: ...
+    def distance_workspace(
+        self, a: Tensor, b: Tensor, out: Tensor, *, metric: _Metric | str, window: int = 11
+    ) -> int: ...
+    def distance(
+        self, a: Tensor, b: Tensor, out: Tensor, workspace: Tensor, *, metric: _Metric | str, window: int = 11
+    ) -> None: ...
+    def distance_backward_workspace(
+        self,
+        grad_out: Tensor,
+        a: Tensor,
+        b: Tensor,
+        grad_a: Tensor,
+        grad_b: Tensor,
+        *,
+        metric: _Metric | str,
+        window: int = 11,
+    ) -> int:
+        """For ssim and cs, 4 values of each of a; else little or nothing."""
+
+    def distance_backward(
+        self,
+        grad_out: Tensor,
+        a: Tensor,
+        b: Tensor,
+        grad_a: Tensor,
+        grad_b: Tensor,
+        workspace: Tensor,
+        *,
+        metric: _Metric | str,
+        window: int = 11,
+    ) -> None: ...
+    def distance_maps_workspace(
+        self,
+        levels: Sequence[tuple[Tensor, Tensor]],
+        out_map: Tensor,
+        out_score: Tensor,
+        *,
+        metric: _Metric | str,
+        weights: Sequence[float],
+        fuse: _Fuse | str,
+        sigma: float,
+        pool: _Pool | str,
+        parameter: float = 0.0,
+    ) -> int: ...
+    def distance_maps(
+        self,
+        levels: Sequence[tuple[Tensor, Tensor]],
+        out_map: Tensor,
+        out_score: Tensor,
+        workspace: Tensor,
+        *,
+        metric: _Metric | str,
+        weights: Sequence[float],
+        fuse: _Fuse | str,
+        sigma: float,
+        pool: _Pool | str,
+        parameter: float = 0.0,
+    ) -> None:
+        """At most 8 levels."""
+
     def resample(self, map: Tensor, out: Tensor) -> None: ...
+    def smooth_workspace(self, map: Tensor, out: Tensor, *, sigma: float) -> int: ...
+    def smooth(self, map: Tensor, out: Tensor, workspace: Tensor, *, sigma: float) -> None: ...
+    def pool_workspace(self, map: Tensor, out: Tensor, *, method: _Pool | str, parameter: float = 0.0) -> int: ...
+    def pool(
+        self, map: Tensor, out: Tensor, workspace: Tensor, *, method: _Pool | str, parameter: float = 0.0
+    ) -> None: ...

@@ -37,6 +37,12 @@ class Gpu:
         there = torch.empty_strided(array.shape, strides, dtype=torch.from_numpy(array[:0].copy()).dtype, device="cuda")
         return there.copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
+    def call(self, op: str, *arrays: Any, **options: Any) -> None:
+        """An op that asks for a workspace: one filled with 0xff (NaN), of just the size that it asks for."""
+        size = getattr(self.ops, f"{op}_workspace")(*arrays, **options)
+        workspace = self.put(np.full(size, 0xFF, np.uint8))
+        getattr(self.ops, op)(*arrays, workspace=workspace, **options)
+
     def get(self, array: Any) -> np.ndarray:
         """Back in the CPU's memory."""
         return array if self.emulated else array.cpu().numpy()

@@ -2,7 +2,8 @@
 //
 // What each computes, and which shapes, strides and errors it has, is said in ops.hpp. Here every call is put on the
 // caller's stream and returns at once: no synchronisation, no allocation, so that calls can be captured in a graph.
-// Where room is needed besides the outputs, the caller gives it: `<op>_workspace` says how many bytes.
+// Where room is needed besides the outputs, the caller gives it as `workspace`, a uint8 tensor [bytes] that starts at a
+// multiple of 16: `<op>_workspace` says how many bytes. It may be given to the next call on the same stream.
 #pragma once
 
 #include <span>
@@ -22,6 +23,31 @@ struct Stream {
 int device_count();
 const char* why_none();
 
+void prepare(Stream stream, const Tensor& image, const Tensor& out, Resize resize, std::span<const double> mean,
+             std::span<const double> std);
+void restore(Stream stream, const Tensor& map, const Tensor& out, Resize resize);
+
+std::int64_t distance_workspace(const Tensor& b, Metric metric);
+void distance(Stream stream, const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window,
+              const Tensor& workspace);
+std::int64_t distance_backward_workspace(const Tensor& b, Metric metric);
+void distance_backward(Stream stream, const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
+                       const Tensor& grad_b, Metric metric, int window, const Tensor& workspace);
+
+// At most 8 levels.
+std::int64_t distance_maps_workspace(std::span<const FeaturePair> levels, const Tensor& out_map, Metric metric,
+                                     double sigma, PoolMethod pool);
+void distance_maps(Stream stream, std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score,
+                   Metric metric, std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool,
+                   double parameter, const Tensor& workspace);
+
 void resample(Stream stream, const Tensor& map, const Tensor& out);
+
+std::int64_t smooth_workspace(const Tensor& map);
+void smooth(Stream stream, const Tensor& map, const Tensor& out, double sigma, const Tensor& workspace);
+
+std::int64_t pool_workspace(const Tensor& map, PoolMethod method);
+void pool(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method, double parameter,
+          const Tensor& workspace);
 
 }  // namespace normscan::cuda

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normscan import _native
 from normscan.errors import ArgumentError
-from normscan.ops.autograd.native import ready, ready_features
+from normscan.ops.autograd.native import call, ready, ready_features
 
 
 @torch.library.custom_op("normscan::distance_map", mutates_args=())
@@ -18,7 +17,7 @@ def distance_map(a: Tensor, b: Tensor, metric: str, window: int) -> Tensor:
     """Distance at every position; see `normscan.ops.distance_map`."""
     out = a.new_empty(a.shape[:1] + a.shape[2:])
     found, reference = ready_features(a=a, b=b)
-    _native.distance(found, reference, out, metric=metric, window=window)
+    call("distance", found, reference, out, metric=metric, window=window)
     return out
 
 
@@ -33,7 +32,7 @@ def distance_map_backward(grad: Tensor, a: Tensor, b: Tensor, metric: str, windo
     """Gradients of a and b."""
     inputs = ready(grad=grad, a=a, b=b)
     grads = [torch.empty_like(t) for t in inputs[1:]]
-    _native.distance_backward(*inputs, *grads, metric=metric, window=window)
+    call("distance_backward", *inputs, *grads, metric=metric, window=window)
     return grads[0], grads[1]
 
 
@@ -73,8 +72,17 @@ def distance_forward(
     found = ready_features(**{f"pairs[{i}].a": t for i, t in enumerate(a)})
     reference = ready_features(**{f"pairs[{i}].b": t for i, t in enumerate(b)})
     levels = list(zip(found, reference, strict=True))
-    _native.distance_maps(
-        levels, out, score, metric=metric, weights=weights, fuse=fuse, sigma=blur, pool=pool, parameter=parameter
+    call(
+        "distance_maps",
+        levels,
+        out,
+        score,
+        metric=metric,
+        weights=weights,
+        fuse=fuse,
+        sigma=blur,
+        pool=pool,
+        parameter=parameter,
     )
     return out, score
 

@@ -61,6 +61,15 @@ def native(tensor: torch.Tensor) -> Any:
     return cuda_module(f"a tensor is on {tensor.device}").Stream(stream, device=tensor.device.index)
 
 
+def call(op: str, *tensors: Any, **options: Any) -> None:
+    """Run an op where its last tensor is; on a GPU with the workspace that it asks for."""
+    where = native(tensors[-1])
+    if where is not _native:
+        size = getattr(where, f"{op}_workspace")(*tensors, **options)
+        options["workspace"] = tensors[-1].new_empty(size, dtype=torch.uint8)
+    getattr(where, op)(*tensors, **options)
+
+
 def _check(tensors: dict[str, torch.Tensor]) -> None:
     follow_torch(torch.get_num_threads())
     first, where = next((name, tensor.device) for name, tensor in tensors.items())
