@@ -22,13 +22,16 @@ Formula = Callable[..., Any]
 Check = Callable[[Any], None]
 
 
-def equals(op: str, *expected: Any) -> Check:
-    """The result, one array or a tuple of them, lies within the bounds of tests/tolerances.py around these."""
+def equals(op: str, *expected: Any, dtype: str | None = None) -> Check:
+    """The result, one array or a tuple of them, lies within the bounds of tests/tolerances.py around these.
+
+    `dtype`: of tensors of 16 bits; numpy has no bfloat16.
+    """
 
     def check(found: Any) -> None:
         found = found if isinstance(found, tuple) else (found,)
         for actual, want in zip(found, expected, strict=True):
-            assert_close(np.asarray(actual), np.asarray(want), op)
+            assert_close(np.asarray(actual if dtype is None else actual.float()), np.asarray(want), op, dtype=dtype)
 
     return check
 

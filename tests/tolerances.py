@@ -51,6 +51,12 @@ TABLE: dict[tuple[str, str], Tolerance] = {
     ("distance_maps_ssim", "float64"): Tolerance(1e-10, 1e-11, "as float32, in units of its eps"),
     ("attention", "float32"): Tolerance(1e-5, 2e-6, "exp turns eps |score| of the scores into a relative error"),
     ("attention", "float64"): Tolerance(1e-12, 1e-13, "as float32, in units of its eps"),
+    ("attention", "float16"): Tolerance(6e-4, 1e-5, "sums are float32's; the result is rounded to 2^-11"),
+    ("attention", "bfloat16"): Tolerance(4.5e-3, 1e-5, "as float16, rounded to 2^-8 / 2"),
+    ("attention_backward", "float16"): Tolerance(
+        6e-4, 6e-4, "rounded to 2^-11, and so is `out`, from which rowsum(G out) comes: relative to the largest"
+    ),
+    ("attention_backward", "bfloat16"): Tolerance(4.5e-3, 4.5e-3, "as float16, in units of its eps"),
     ("attention_backward", "float32"): Tolerance(5e-5, 5e-6, "dP - rowsum(G out) cancels: relative to the largest"),
     ("attention_backward", "float64"): Tolerance(1e-11, 1e-12, "as float32, in units of its eps"),
     ("prepare", "float32"): Tolerance(1e-5, 5e-6, _SUMS + ", divided by std of about 0.2"),
@@ -78,15 +84,19 @@ def tolerance(op: str, dtype: DTypeLike) -> dict[str, float]:
     return {"rtol": found.rtol, "atol": found.atol}
 
 
-def assert_close(actual: NDArray[Any], expected: ArrayLike, op: str, scale: ArrayLike | None = None) -> None:
+def assert_close(
+    actual: NDArray[Any], expected: ArrayLike, op: str, scale: ArrayLike | None = None, dtype: str | None = None
+) -> None:
     """`actual` (in the dtype under test) equals the float64 reference within the table's bounds; NaN equals NaN.
+
+    numpy has no bfloat16: such results come as float32, and their `dtype` by name.
 
     A gradient has no natural scale, so its absolute bound is relative to its largest expected magnitude. Where all of
     it may cancel to nothing, `scale` (broadcast to the result) is the magnitude of what cancels.
     """
     expected = np.asarray(expected, np.float64)
     assert actual.shape == expected.shape, f"{op}: shape {actual.shape}, expected {expected.shape}"
-    bounds = TABLE[op, actual.dtype.name]
+    bounds = TABLE[op, dtype or actual.dtype.name]
     if scale is None:
         smallest = 0.0 if op.endswith("_backward") else 1.0
         scale = np.max(np.abs(expected), initial=smallest, where=np.isfinite(expected))
@@ -95,7 +105,7 @@ def assert_close(actual: NDArray[Any], expected: ArrayLike, op: str, scale: Arra
     if not close.all():
         worst = tuple(int(i) for i in np.argwhere(~close)[0])
         raise AssertionError(
-            f"{op} {actual.dtype}: {np.count_nonzero(~close)} of {close.size} values are off; the first, at {worst}: "
-            f"found {actual[worst]!r}, expected {expected[worst]!r} within rtol {bounds.rtol}, "
+            f"{op} {dtype or actual.dtype}: {np.count_nonzero(~close)} of {close.size} values are off; "
+            f"the first, at {worst}: found {actual[worst]!r}, expected {expected[worst]!r} within rtol {bounds.rtol}, "
             f"atol {absolute[worst]:.3g} ({bounds.reason})"
         )

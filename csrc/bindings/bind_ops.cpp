@@ -110,34 +110,52 @@ void py_distance_maps(const py::sequence& levels, Object out_map, Object out_sco
 
 using Grid = std::optional<std::pair<std::int64_t, std::int64_t>>;
 
-// A bias goes with its grid.
-void check_grid(const char* op, Object bias, const Grid& grid) {
-    if (bias.is_none() != !grid.has_value()) {
-        throw Error(Error::Kind::argument,
-                    std::string(op) + (grid ? ": grid is given without bias" : ": bias is given without grid") +
-                        "; expected both or neither");
-    }
-}
-
 std::optional<Imported> imported(const char* name, Object tensor) {
     return tensor.is_none() ? std::optional<Imported>() : std::optional<Imported>(std::in_place, name, tensor);
 }
 
-void py_attention(Object q, Object k, Object v, Object out, Object lse, Object bias, double scale, const Grid& grid) {
-    check_grid("attention", bias, grid);
+template <class T>
+const T* pointer(const std::optional<T>& value) {
+    return value ? &*value : nullptr;
+}
+
+const Tensor* tensor(const std::optional<Imported>& imported) {
+    return imported ? &imported->tensor() : nullptr;
+}
+
+std::optional<GridBias> grid_bias(const std::optional<Imported>& bias, const Grid& grid) {
+    return bias ? std::optional<GridBias>({bias->tensor(), grid->first, grid->second}) : std::nullopt;
+}
+
+// Two arguments that go together.
+void check_pair(const char* op, const char* one, bool has_one, const char* other, bool has_other) {
+    if (has_one == has_other) return;
+    throw Error(Error::Kind::argument, std::string(op) + ": " + (has_one ? one : other) + " is given without " +
+                                           (has_one ? other : one) + "; expected both or neither");
+}
+
+void py_attention(Object q, Object k, Object v, Object out, Object lse, Object bias, Object residual, Object gamma,
+                  Object attended, double scale, const Grid& grid) {
+    check_pair("attention", "bias", !bias.is_none(), "grid", grid.has_value());
+    check_pair("attention", "residual", !residual.is_none(), "gamma", !gamma.is_none());
     const Imported tq("attention: q", q), tk("attention: k", k), tv("attention: v", v);
     const Imported to("attention: out", out), tl("attention: lse", lse);
-    const auto tb = imported("attention: bias", bias);
+    const auto tb = imported("attention: bias", bias), tr = imported("attention: residual", residual);
+    const auto tg = imported("attention: gamma", gamma), ta = imported("attention: attended", attended);
+    if (ta && !tr) {
+        throw Error(Error::Kind::argument, "attention: attended is given without residual; expected none: it is out");
+    }
+    const auto on_grid = grid_bias(tb, grid);
+    const auto gate = tr ? std::optional<Gate>({tr->tensor(), tg->tensor(), tensor(ta)}) : std::nullopt;
     const py::gil_scoped_release release;
-    if (!tb) return attention(tq, tk, tv, to, tl, scale);
-    const GridBias on_grid{tb->tensor(), grid->first, grid->second};
-    attention(tq, tk, tv, to, tl, scale, &on_grid);
+    attention(tq, tk, tv, to, tl, scale, pointer(on_grid), pointer(gate));
 }
 
 void py_attention_backward(Object grad_out, Object q, Object k, Object v, Object out, Object lse, Object grad_q,
-                           Object grad_k, Object grad_v, Object bias, Object grad_bias, double scale,
-                           const Grid& grid) {
-    check_grid("attention_backward", bias, grid);
+                           Object grad_k, Object grad_v, Object bias, Object grad_bias, Object gamma, Object grad_gamma,
+                           double scale, const Grid& grid) {
+    check_pair("attention_backward", "bias", !bias.is_none(), "grid", grid.has_value());
+    check_pair("attention_backward", "gamma", !gamma.is_none(), "grad_gamma", !grad_gamma.is_none());
     const Imported tg("attention_backward: grad_out", grad_out), tq("attention_backward: q", q);
     const Imported tk("attention_backward: k", k), tv("attention_backward: v", v);
     const Imported to("attention_backward: out", out), tl("attention_backward: lse", lse);
@@ -145,11 +163,12 @@ void py_attention_backward(Object grad_out, Object q, Object k, Object v, Object
     const Imported gv("attention_backward: grad_v", grad_v);
     const auto tb = imported("attention_backward: bias", bias);
     const auto gb = imported("attention_backward: grad_bias", grad_bias);
-    const Tensor* const grad_table = gb ? &gb->tensor() : nullptr;
+    const auto ty = imported("attention_backward: gamma", gamma);
+    const auto gy = imported("attention_backward: grad_gamma", grad_gamma);
+    const auto on_grid = grid_bias(tb, grid);
+    const auto gate = ty ? std::optional<GateGradient>({ty->tensor(), gy->tensor()}) : std::nullopt;
     const py::gil_scoped_release release;
-    if (!tb) return attention_backward(tg, tq, tk, tv, to, tl, gq, gk, gv, scale, nullptr, grad_table);
-    const GridBias on_grid{tb->tensor(), grid->first, grid->second};
-    attention_backward(tg, tq, tk, tv, to, tl, gq, gk, gv, scale, &on_grid, grad_table);
+    attention_backward(tg, tq, tk, tv, to, tl, gq, gk, gv, scale, pointer(on_grid), tensor(gb), pointer(gate));
 }
 
 void py_resample(Object map, Object out) {
@@ -186,11 +205,12 @@ void bind_ops(py::module_& module) {
                py::kw_only(), "metric"_a, "window"_a = 11);
     module.def("distance_maps", &py_distance_maps, "levels"_a, "out_map"_a, "out_score"_a, py::kw_only(), "metric"_a,
                "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0);
-    module.def("attention", &py_attention, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a, "bias"_a = py::none(), py::kw_only(),
-               "scale"_a, "grid"_a = py::none());
+    module.def("attention", &py_attention, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a, "bias"_a = py::none(),
+               "residual"_a = py::none(), "gamma"_a = py::none(), "attended"_a = py::none(), py::kw_only(), "scale"_a,
+               "grid"_a = py::none());
     module.def("attention_backward", &py_attention_backward, "grad_out"_a, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a,
-               "grad_q"_a, "grad_k"_a, "grad_v"_a, "bias"_a = py::none(), "grad_bias"_a = py::none(), py::kw_only(),
-               "scale"_a, "grid"_a = py::none());
+               "grad_q"_a, "grad_k"_a, "grad_v"_a, "bias"_a = py::none(), "grad_bias"_a = py::none(),
+               "gamma"_a = py::none(), "grad_gamma"_a = py::none(), py::kw_only(), "scale"_a, "grid"_a = py::none());
     module.def("resample", &py_resample, "map"_a, "out"_a);
     module.def("smooth", &py_smooth, "map"_a, "out"_a, py::kw_only(), "sigma"_a);
     module.def("pool", &py_pool, "map"_a, "out"_a, py::kw_only(), "method"_a, "parameter"_a = 0.0);

@@ -58,6 +58,8 @@ DType dtype_from(std::string_view name, dlpack::DLDataType type) {
     if (type.lanes == 1) {
         if (type.code == dlpack::kDLFloat && type.bits == 32) return DType::float32;
         if (type.code == dlpack::kDLFloat && type.bits == 64) return DType::float64;
+        if (type.code == dlpack::kDLFloat && type.bits == 16) return DType::float16;
+        if (type.code == dlpack::kDLBfloat && type.bits == 16) return DType::bfloat16;
         if (type.code == dlpack::kDLUInt && type.bits == 8) return DType::uint8;
         if (type.code == dlpack::kDLUInt && type.bits == 16) return DType::uint16;
         if (type.code == dlpack::kDLInt && type.bits == 64) return DType::int64;
@@ -65,7 +67,8 @@ DType dtype_from(std::string_view name, dlpack::DLDataType type) {
     constexpr const char* kinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
     const std::string kind = type.code < 7 ? kinds[type.code] : "type " + std::to_string(type.code) + ", ";
     fail(name, "dtype is " + kind + std::to_string(type.bits) +
-                   ", expected float32 or float64 (uint8, uint16 for pixels, int64 for groups)");
+                   ", expected float32 or float64 (float16, bfloat16 for attention, uint8, uint16 for pixels, "
+                   "int64 for groups)");
 }
 
 Tensor tensor_from(std::string_view name, const dlpack::DLTensor& source, bool read_only) {

@@ -22,6 +22,7 @@ struct DLDataType {
 constexpr std::uint8_t kDLInt = 0;
 constexpr std::uint8_t kDLUInt = 1;
 constexpr std::uint8_t kDLFloat = 2;
+constexpr std::uint8_t kDLBfloat = 4;
 
 struct DLTensor {
     void* data;

@@ -34,6 +34,10 @@ std::string_view dtype_name(DType dtype) {
             return "uint16";
         case DType::int64:
             return "int64";
+        case DType::float16:
+            return "float16";
+        case DType::bfloat16:
+            return "bfloat16";
     }
     return "unknown";
 }
@@ -91,9 +95,9 @@ void Check::output(Named t) const {
     strides(t);
 }
 
-void Check::floating(std::initializer_list<Named> tensors) const {
+void Check::floating(std::initializer_list<Named> tensors, std::initializer_list<DType> allowed) const {
     const Named& first = *tensors.begin();
-    dtype(first, {DType::float32, DType::float64});
+    dtype(first, allowed);
     for (const Named& t : tensors) {
         same_dtype(t, first);
         strides(t);

@@ -44,7 +44,8 @@ class Check {
     void output(Named t) const;
 
     // The usual first lines of an op: floating dtype, equal for all, strides.
-    void floating(std::initializer_list<Named> tensors) const;
+    void floating(std::initializer_list<Named> tensors,
+                  std::initializer_list<DType> allowed = {DType::float32, DType::float64}) const;
 
     // The numbers that blurring and pooling take.
     void sigma(double sigma) const;

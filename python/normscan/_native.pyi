@@ -1,8 +1,9 @@
 """The native core on the CPU. Semantics: csrc/include/normscan/ops.hpp, spec.hpp and scorer.hpp.
 
 A tensor is any object with ``__dlpack__`` on the CPU: a numpy array, a detached torch tensor. Floating tensors of a
-call share one dtype, float32 or float64, unless said. Any outer strides; inner stride 1 or channels_last. Outputs are
-arguments, written in place. Every wrong argument raises normscan.errors.ArgumentError. The GIL is released meanwhile.
+call share one dtype, float32 or float64, unless said (attention: float16, bfloat16, too). Any outer strides;
+inner stride 1 or channels_last. Outputs are arguments, written in place. Every wrong argument raises
+normscan.errors.ArgumentError. The GIL is released meanwhile.
 """
 
 # ruff: noqa: A002 - "map" is what the native functions call it, and it may be passed by name
@@ -108,11 +109,17 @@ def attention(
     out: Tensor,
     lse: Tensor,
     bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    gamma: Tensor | None = None,
+    attended: Tensor | None = None,
     *,
     scale: float,
     grid: tuple[int, int] | None = None,
 ) -> None:
     """softmax(q k^T scale + bias) v: q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv] -> out [N,H,L,dv], lse [N,H,L].
+
+    q, k, v, out may also be float16 or bfloat16; lse, bias and gamma are float32 then. With residual (as out) and gamma
+    [1], out = residual + gamma * that, and attended (as out, optional) takes the result before, for the backward pass.
 
     lse is the log-sum-exp of the scores. bias [H,2h-1,2w-1] by relative position on a grid (h, w), L = M = h w: query
     (y,x) and key (y',x') take bias at (h-1 + y-y', w-1 + x-x').
@@ -130,10 +137,14 @@ def attention_backward(
     grad_v: Tensor,
     bias: Tensor | None = None,
     grad_bias: Tensor | None = None,
+    gamma: Tensor | None = None,
+    grad_gamma: Tensor | None = None,
     *,
     scale: float,
     grid: tuple[int, int] | None = None,
-) -> None: ...
+) -> None:
+    """With a gamma, `out` is what the forward call put into `attended`; the residual's gradient is grad_out itself."""
+
 def resample(map: Tensor, out: Tensor) -> None:
     """map [N,h,w] -> out [N,H,W], bilinear, align_corners false."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -307,3 +310,82 @@ def test_bias_and_grid_and_gradient_go_together() -> None:
     for option, message in (({"bias": bias}, "without grid"), ({"grid": (2, 3)}, "without bias")):
         with pytest.raises(ArgumentError, match=message):
             ops.attention(q, k, v, **option)
+
+
+Convert = Callable[[Array], Any]
+
+
+def expanded(array: Array) -> torch.Tensor:
+    return torch.zeros(1).expand(array.shape)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, expanded])
+@pytest.mark.parametrize("name", ["q", "k", "v"])
+def test_sizes_that_no_memory_has(name: str, convert: Convert) -> None:
+    """One number in memory that counts as 2^60: an index of 32 bits, or a copy, would overflow."""
+    huge, small = (np.broadcast_to(np.float32(0), (1, 1, side, side)) for side in (2**30, 2))
+    tensors = {other: convert(huge if other == name else small) for other in "qkv"}
+    with pytest.raises(ArgumentError, match=rf"attention: {name} has shape \[1, 1, 1073741824, .*at most 2\^47 bytes"):
+        ops.attention(**tensors)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, expanded])
+def test_an_output_that_no_memory_has(convert: Convert) -> None:
+    q, k, v = (convert(np.broadcast_to(np.float32(0), (1, 1, *s))) for s in ((2**31, 1), (1, 1), (1, 2**31)))
+    with pytest.raises(ArgumentError, match=r"q and v ask for an output that has shape \[1, 1, 2147483648, "):
+        ops.attention(q, k, v)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("name", ["q", "k", "v"])
+def test_ranks_are_checked_before_an_output_is_made(name: str, convert: Convert) -> None:
+    tensors = dict(zip("qkv", inputs(1, 2, 5, 5, 4, 4), strict=True))
+    tensors[name] = tensors[name][0]
+    with pytest.raises(ArgumentError, match=rf"attention: {name} has 3 dimensions \[2, 5, 4\], expected \[N,H,[LM],d"):
+        ops.attention(**{name: convert(x) for name, x in tensors.items()})
+
+
+def test_queries_of_no_size() -> None:
+    with pytest.raises(ArgumentError, match=r"attention: q has shape \[1, 2, 5, 0\], expected .* dk of at least 1"):
+        ops.attention(*inputs(1, 2, 5, 5, 0, 4))
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_heads_that_do_not_match(convert: Convert) -> None:
+    q, k, v = (convert(x) for x in inputs(1, 6, 5, 5, 4, 3))
+    with pytest.raises(ArgumentError, match=r"attention: k has shape \[1,3,5,4\], expected .* = \[1,6,5,4\]"):
+        ops.attention(q, k[:, ::2], v)
+
+
+def test_tensors_elsewhere() -> None:
+    q, k, v = (torch.from_numpy(x) for x in inputs(1, 2, 5, 5, 4, 3))
+    with pytest.raises(ArgumentError, match="attention: k is on meta, q is on cpu; they must be equal"):
+        ops.attention(q, k.to("meta"), v)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "complex64", "bool"])
+def test_dtypes_that_are_not_floating(dtype: str) -> None:
+    arrays = [x.astype(dtype) for x in inputs(1, 2, 5, 5, 4, 3)]
+    for convert in (np.asarray, torch.from_numpy):
+        with pytest.raises(ArgumentError, match=r"q.*expected float32"):
+            ops.attention(*(convert(x) for x in arrays))
+
+
+def test_numpy_arrays_of_any_strides() -> None:
+    q, k, v = inputs(2, 3, 5, 7, 4, 4)
+    expected = ops.attention(q, k, v)
+    for place in LAYOUTS.values():
+        np.testing.assert_array_equal(ops.attention(place(q), place(k), place(v)), expected)
+    turned = [np.asfortranarray(x) for x in (q, k, v)]
+    np.testing.assert_array_equal(ops.attention(*turned), expected)
+
+
+def test_the_output_lies_as_the_queries_do() -> None:
+    """So that neither what a linear layer gives to attention nor what it takes from it is copied."""
+    q, k, v = (torch.from_numpy(x) for x in inputs(2, 3, 5, 5, 4, 4))
+    beside = [x.transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in (q, k, v)]
+    found = ops.attention(*beside)
+    assert found.transpose(1, 2).is_contiguous()
+    torch.testing.assert_close(found, ops.attention(q, k, v), rtol=0, atol=0)
+    found.square().sum().backward()
+    assert all(x.grad is not None and x.grad.transpose(1, 2).is_contiguous() for x in beside)

@@ -1,7 +1,8 @@
 """Every SIMD level that this processor runs agrees with the reference.
 
 The level is chosen once per process, so the file is also the script of the processes it starts: `python test_simd.py`
-checks one set of cases with whatever level NORMSCAN_CPU_ISA forces, and prints the level.
+checks one set of cases with whatever level NORMSCAN_CPU_ISA forces, and prints the level. The 16-bit types have a
+script of their own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,13 +30,16 @@ from tolerances import assert_close
 LEVELS = ("baseline", "avx2", "avx512")
 
 
-def _start(level: str) -> subprocess.CompletedProcess[str]:
+SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("test_simd.py", "test_attention_half.py"))
+
+
+def _start(level: str, script: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "NORMSCAN_CPU_ISA": level,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     return subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -51,18 +56,19 @@ def test_the_build_tells_what_it_is() -> None:
     assert all(isinstance(value, str) and value for value in info.values())
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_level_agrees_with_the_reference(level: str) -> None:
+def test_a_level_agrees_with_the_reference(level: str, script: Path) -> None:
     if level not in _native.simd_levels():
         pytest.skip(f"this processor cannot run {level}")
-    done = _start(level)
+    done = _start(level, script)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [level]
 
 
 def test_an_unknown_level_is_an_error() -> None:
     """No silent second way: a misspelt level must not run whatever the processor offers."""
-    done = _start("avx3")
+    done = _start("avx3", SCRIPTS[0])
     assert done.returncode != 0
     assert "NORMSCAN_CPU_ISA" in done.stderr
     assert "avx3" in done.stderr
@@ -176,6 +182,23 @@ def check_attention_bias(dtype: str, size: int) -> None:
         assert_close(found, want, "attention_backward")
 
 
+def check_attention_gate(dtype: str, size: int) -> None:
+    q, k, v, residual, grad_out = (normal(2, 2, 70, size, dtype=dtype, seed=i) for i in range(5))
+    gamma, options = np.array([0.7], dtype), {"scale": size**-0.5}
+    out, attended, lse = (unwritten(*x.shape, dtype=dtype) for x in (v, v, v[..., 0]))
+    *grads, grad_gamma = (unwritten(*x.shape, dtype=dtype) for x in (q, k, v, gamma))
+    _native.attention(q, k, v, out, lse, None, residual, gamma, attended, **options)
+    _native.attention_backward(grad_out, q, k, v, attended, lse, *grads, gamma=gamma, grad_gamma=grad_gamma, **options)
+    alone, _ = reference_attention.attention(q, k, v, **options)
+    assert_close(attended, alone, "attention")
+    assert_close(out, residual + 0.7 * alone, "attention")
+    expected = reference_attention.attention_backward(0.7 * grad_out.astype(np.float64), q, k, v, **options)
+    for found, want in zip(grads, expected, strict=True):
+        assert_close(found, want, "attention_backward")
+    products = grad_out * alone
+    assert_close(grad_gamma, [products.sum()], "attention_backward", np.abs(products).sum())
+
+
 def check_maps(dtype: str, width: int) -> None:
     map_ = normal(2, 19, width, dtype=dtype)
     out, large = unwritten(*map_.shape, dtype=dtype), unwritten(2, 30, 41, dtype=dtype)
@@ -207,6 +230,7 @@ def _main() -> None:
             check_gaussian_positions_fit(dtype, channels)
             check_attention(dtype, channels)
             check_attention_bias(dtype, channels)
+            check_attention_gate(dtype, channels)
         for metric in reference_distance.METRICS:
             check_distance(dtype, metric)
             check_distance_maps(dtype, metric)

@@ -6,6 +6,9 @@ Backward by recomputation of P from lse (FlashAttention, Dao et al. 2022, append
 
     dv = P^T G;   dP = G v^T;   dS = P (dP - rowsum(G out));   dq = scale dS k;   dk = scale dS^T q
 
+With a gate (SAGAN, Zhang et al. 2019, eq. 3), out = residual + gamma P v: the sum of G (P v) is the gradient of gamma,
+and all others are those of gamma G.
+
 A bias by relative position (Swin, Liu et al. 2021) is added to S: query (y,x) and key (y',x') on a grid of h x w take
 table[:, h-1 + y-y', w-1 + x-x']. The gradient of an entry is the sum of dS over the pairs (and images) that take it.
 """

@@ -1,8 +1,8 @@
 // The operations of normscan on the CPU: caller-owned tensors in, caller-owned tensors out.
 //
-// Tensors are float32 or float64 (all floating arguments of a call alike) unless said. Any outer strides; the inner
-// stride is 1, or the tensor is channels_last (4-D, stride of C == 1). Anything else throws Error::Kind::argument.
-// A NaN that enters comes out as NaN. Results do not depend on the number of threads.
+// Tensors are float32 or float64 (all floating arguments of a call alike) unless said (attention takes 16 bits, too).
+// Any outer strides; the inner stride is 1, or the tensor is channels_last (4-D, stride of C == 1). Anything else
+// throws Error::Kind::argument. A NaN that enters comes out as NaN. Results do not depend on the number of threads.
 #pragma once
 
 #include <array>
@@ -103,14 +103,27 @@ struct GridBias {
     std::int64_t height, width;
 };
 
+// The gate of a residual block (SAGAN: Zhang et al. 2019, eq. 3): out = residual + gamma softmax(...) v, residual as
+// out, gamma [1]. attended, as out, takes the result before the gate, which backward needs; it may be nullptr.
+struct Gate {
+    const Tensor &residual, &gamma;
+    const Tensor* attended;
+};
+struct GateGradient {
+    const Tensor &gamma, &grad_gamma;
+};
+
 // out = softmax(q k^T scale + bias) v, lse = log-sum-exp of the scaled, biased scores, without a table of L x M.
 // q [N,H,L,dk], k [N,H,M,dk], v [N,H,M,dv], out [N,H,L,dv], lse [N,H,L]. bias may be nullptr; backwards, grad_bias
-// [H,2h-1,2w-1] goes with it.
+// [H,2h-1,2w-1] goes with it. q, k, v, out and residual may also be float16 or bfloat16, and so their gradients; sums,
+// lse, bias, gamma and the gradients of the last two are float32 then.
 void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, double scale,
-               const GridBias* bias = nullptr);
+               const GridBias* bias = nullptr, const Gate* gate = nullptr);
+// With a gate, `out` is what went into `attended`; the gradient of the residual is grad_out itself.
 void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
                         const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k, const Tensor& grad_v,
-                        double scale, const GridBias* bias = nullptr, const Tensor* grad_bias = nullptr);
+                        double scale, const GridBias* bias = nullptr, const Tensor* grad_bias = nullptr,
+                        const GateGradient* gate = nullptr);
 
 // map [N,h,w] -> out [N,H,W], bilinear, align_corners false, no antialias.
 void resample(const Tensor& map, const Tensor& out);

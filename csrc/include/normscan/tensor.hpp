@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "normscan/half.hpp"
+
 namespace normscan {
 
-enum class DType : std::uint8_t { float32, float64, uint8, uint16, int64 };
+enum class DType : std::uint8_t { float32, float64, uint8, uint16, int64, float16, bfloat16 };
 
 template <class T>
 inline constexpr DType dtype_of = DType::float32;
@@ -19,6 +21,10 @@ template <>
 inline constexpr DType dtype_of<std::uint16_t> = DType::uint16;
 template <>
 inline constexpr DType dtype_of<std::int64_t> = DType::int64;
+template <>
+inline constexpr DType dtype_of<Float16> = DType::float16;
+template <>
+inline constexpr DType dtype_of<BFloat16> = DType::bfloat16;
 
 struct Tensor {
     static constexpr int max_rank = 6;

@@ -12,10 +12,10 @@ from normscan.errors import ArgumentError, DeviceError
 
 def is_torch(*arrays: Any) -> bool:
     """True if the arrays are torch tensors, False if they are numpy arrays; a mixture is an `ArgumentError`."""
-    kinds = {type(a).__module__.partition(".")[0] for a in arrays}
-    if kinds == {"numpy"}:
+    in_numpy = [isinstance(a, (np.ndarray, np.generic)) for a in arrays]  # torch.compile can follow this
+    if all(in_numpy):
         return False
-    if "numpy" in kinds or not all(hasattr(a, "__dlpack__") for a in arrays):
+    if any(in_numpy) or not all(hasattr(a, "__dlpack__") for a in arrays):
         found = ", ".join(type(a).__name__ for a in arrays)
         raise ArgumentError(f"expected numpy arrays or torch tensors, all of one kind, found: {found}")
     return True
@@ -35,15 +35,12 @@ def features(name: str, array: np.ndarray) -> np.ndarray:
     return floating(name, array)
 
 
-def cuda_module(found: str) -> ModuleType:
-    """Return `normscan._cuda` with a GPU to run on; `found` says in the error what asked for it.
+def positions(name: str, array: np.ndarray) -> np.ndarray:
+    """An array for attention, which takes float16 and any outer strides; copied where its channels lie apart."""
+    if array.dtype not in (np.float32, np.float64, np.float16):
+        raise ArgumentError(f"{name} has dtype {array.dtype}, expected float32, float64 or float16")
+    size = array.dtype.itemsize
+    apart = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != size
+    return np.ascontiguousarray(array) if apart or any(step % size for step in array.strides) else array
 
-    Raises `ArgumentError` in a build without CUDA, `DeviceError` where driver or device are missing.
-    """
-    try:
-        from normscan import _cuda
-    except ModuleNotFoundError as error:
-        raise ArgumentError(f"{found}, but normscan was built without CUDA; move it to the CPU") from error
-    if _cuda.device_count() == 0:
-        raise DeviceError(f"{found}, but no GPU can be used: {_cuda.why_none()}")
-    return _cuda
+

@@ -1,4 +1,4 @@
-"""`attention` as a torch custom op."""
+"""`attention` as torch custom ops: the plain one, and the one with a gate at its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,50 @@ import torch
 from torch import Tensor
 
 from normscan import _native
-from normscan.ops.autograd.native import ready
+from normscan.errors import ArgumentError
+from normscan.ops.autograd.native import is_map, ready_positions
+
+
+def _like(t: Tensor, size: int) -> Tensor:
+    """[N,H,L,size], lying in memory as `t` does: so what follows needs no copy where what came before needed none."""
+    n, h, length, _ = t.shape
+    if is_map(t):
+        return t.new_empty((n, h, size, length)).transpose(2, 3)
+    if t.stride(1) < t.stride(2):
+        return t.new_empty((n, length, h, size)).transpose(1, 2)
+    return t.new_empty((n, h, length, size))
+
+
+def _sums(q: Tensor) -> torch.dtype:
+    """The dtype of sums, of the bias and of gamma."""
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
+
+
+def _outputs(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Out [N,H,L,dv] and lse [N,H,L]."""
+    return _like(q, v.shape[-1]), q.new_empty(q.shape[:-1], dtype=_sums(q))
+
+
+def _gradients(q: Tensor, k: Tensor, v: Tensor, **others: Tensor | None) -> dict[str, Tensor]:
+    """Memory for the gradients of what is given, by native name."""
+    found = {f"grad_{name}": _like(t, t.shape[-1]) for name, t in {"q": q, "k": k, "v": v}.items()}
+    return found | {f"grad_{name}": t.new_empty(t.shape) for name, t in _given(**others).items()}
+
+
+def _given(**tensors: Tensor | None) -> dict[str, Tensor]:
+    return {name: t for name, t in tensors.items() if t is not None}
+
+
+def _pair(grid: Sequence[int] | None) -> tuple[int, int] | None:
+    if grid is None:
+        return None
+    height, width = grid
+    return height, width
+
+
+def _ready(**tensors: Tensor | None) -> dict[str, Tensor]:
+    given = _given(**tensors)
+    return dict(zip(given, ready_positions(**given), strict=True))
 
 
 @torch.library.custom_op("normscan::attention_forward", mutates_args=())
@@ -17,9 +60,9 @@ def attention_forward(
     q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None, grid: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Output [N,H,L,dv], and the log-sum-exp [N,H,L] of the scores that the backward pass starts from."""
-    out, lse = q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty(q.shape[:-1])
-    queries, keys, values, *table = ready(q=q, k=k, v=v, **_optional(bias))
-    _native.attention(queries, keys, values, out, lse, *table, scale=scale, grid=_pair(grid))
+    inputs = _ready(q=q, k=k, v=v, bias=bias)
+    out, lse = _outputs(q, v)
+    _native.attention(**inputs, out=out, lse=lse, scale=scale, grid=_pair(grid))
     return out, lse
 
 
@@ -28,7 +71,7 @@ def _(
     q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None, grid: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
     del k, scale, bias, grid
-    return q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty(q.shape[:-1])
+    return _outputs(q, v)
 
 
 @torch.library.custom_op("normscan::attention_backward", mutates_args=())
@@ -42,15 +85,13 @@ def attention_backward(
     scale: float,
     bias: Tensor | None = None,
     grid: Sequence[int] | None = None,
+    gamma: Tensor | None = None,
 ) -> list[Tensor]:
-    """Gradients of q, k, v and (where there is one) bias, by recomputing the probabilities from `lse`."""
-    *inputs, out, lse = ready(grad=grad, q=q, k=k, v=v, **_optional(bias), out=out, lse=lse)
-    upstream, queries, keys, values, *table = inputs
-    grads = [torch.empty_like(t) for t in (queries, keys, values, *table)]
-    _native.attention_backward(
-        upstream, queries, keys, values, out, lse, *grads[:3], *table, *grads[3:], scale=scale, grid=_pair(grid)
-    )
-    return grads
+    """Gradients of q, k, v and (where there are) bias and gamma, by recomputing the probabilities from `lse`."""
+    inputs = _ready(grad_out=grad, q=q, k=k, v=v, out=out, lse=lse, bias=bias, gamma=gamma)
+    grads = _gradients(q, k, v, bias=bias, gamma=gamma)
+    _native.attention_backward(**inputs, **grads, scale=scale, grid=_pair(grid))
+    return list(grads.values())
 
 
 @attention_backward.register_fake
@@ -64,20 +105,10 @@ def _(
     scale: float,
     bias: Tensor | None = None,
     grid: Sequence[int] | None = None,
+    gamma: Tensor | None = None,
 ) -> list[Tensor]:
     del grad, out, lse, scale, grid
-    return [t.new_empty(t.shape) for t in (q, k, v, *_optional(bias).values())]
-
-
-def _optional(bias: Tensor | None) -> dict[str, Tensor]:
-    return {} if bias is None else {"bias": bias}
-
-
-def _pair(grid: Sequence[int] | None) -> tuple[int, int] | None:
-    if grid is None:
-        return None
-    height, width = grid
-    return height, width
+    return list(_gradients(q, k, v, bias=bias, gamma=gamma).values())
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -95,9 +126,92 @@ def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, 
 attention_forward.register_autograd(_backward, setup_context=_setup)
 
 
+@torch.library.custom_op("normscan::attention_gated", mutates_args=())
+def attention_gated(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    residual: Tensor,
+    gamma: Tensor,
+    scale: float,
+    keep: bool,
+    bias: Tensor | None = None,
+    grid: Sequence[int] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Residual + gamma * attention, lse, and where `keep` the attention alone, which backward needs; else nothing [0].
+
+    It is kept, not recomputed: as much memory as the two steps `x + gamma * attention(...)` would keep, and backward
+    takes five products instead of seven.
+    """
+    inputs = _ready(q=q, k=k, v=v, bias=bias, residual=residual, gamma=gamma)
+    out, lse = _outputs(q, v)
+    attended = torch.empty_like(out) if keep else out.new_empty(0)
+    kept = {"attended": attended} if keep else {}
+    _native.attention(**inputs, **kept, out=out, lse=lse, scale=scale, grid=_pair(grid))
+    return out, lse, attended
+
+
+@attention_gated.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    residual: Tensor,
+    gamma: Tensor,
+    scale: float,
+    keep: bool,
+    bias: Tensor | None = None,
+    grid: Sequence[int] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    del k, residual, gamma, scale, bias, grid
+    out, lse = _outputs(q, v)
+    return out, lse, torch.empty_like(out) if keep else out.new_empty(0)
+
+
+def _setup_gated(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    q, k, v, _, gamma, ctx.scale, _, bias, ctx.grid = inputs
+    _, lse, attended = output
+    ctx.save_for_backward(q, k, v, attended, lse, bias, gamma)
+
+
+def _backward_gated(ctx: Any, grad: Tensor, grad_lse: Tensor, grad_attended: Tensor) -> tuple[Tensor | None, ...]:
+    del grad_lse, grad_attended  # as above: `attention` gives neither away
+    *saved, bias, gamma = ctx.saved_tensors
+    q, k, v, *table, of_gamma = attention_backward(grad, *saved, ctx.scale, bias, ctx.grid, gamma)
+    return q, k, v, grad, of_gamma, None, None, table[0] if table else None, None
+
+
+attention_gated.register_autograd(_backward_gated, setup_context=_setup_gated)
+
+
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None, grid: tuple[int, int] | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    bias: Tensor | None = None,
+    grid: tuple[int, int] | None = None,
+    residual: Tensor | None = None,
+    gamma: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention; see `normscan.ops.attention`."""
-    out: Tensor = attention_forward(q, k, v, scale, bias, grid)[0]
-    return out
+    for name, t in _given(k=k, v=v, bias=bias, residual=residual, gamma=gamma).items():
+        if t.device != q.device:
+            raise ArgumentError(f"attention: {name} is on {t.device}, q is on {q.device}; they must be equal")
+    if torch.is_autocast_enabled("cpu"):
+        q, k, v = (_autocast(t) for t in (q, k, v))
+        residual = None if residual is None else _autocast(residual)
+    if q.dtype in (torch.float16, torch.bfloat16):
+        bias, gamma = (None if t is None else t.float() for t in (bias, gamma))
+    if residual is None or gamma is None:
+        out: Tensor = attention_forward(q, k, v, scale, bias, grid)[0]
+        return out
+    inputs = _given(q=q, k=k, v=v, residual=residual, gamma=gamma, bias=bias).values()
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+    gated: Tensor = attention_gated(q, k, v, residual, gamma, scale, keep, bias, grid)[0]
+    return gated
+
+
+def _autocast(t: Tensor) -> Tensor:
+    """As torch's autocast does: float64 stays."""
+    return t if t.dtype == torch.float64 else t.to(torch.get_autocast_dtype("cpu"))

@@ -30,6 +30,23 @@ def ready_features(**tensors: torch.Tensor) -> list[torch.Tensor]:
     ]
 
 
+def ready_positions(**tensors: torch.Tensor) -> list[torch.Tensor]:
+    """As `ready`, but outer strides stay, and so does a map [N,C,L] seen as one head [N,1,L,C], for attention."""
+    _check(tensors)
+    return [
+        tensor.detach() if _is_side_by_side(tensor) else tensor.detach().contiguous() for tensor in tensors.values()
+    ]
+
+
+def is_map(tensor: torch.Tensor) -> bool:
+    """[N,1,L,C] that lies in memory as [N,C,L]."""
+    return tensor.dim() == 4 and tensor.shape[1] == 1 and tensor.stride(2) == 1 and tensor.stride(3) > 1
+
+
+def _is_side_by_side(tensor: torch.Tensor) -> bool:
+    return tensor.dim() == 0 or tensor.stride(-1) == 1 or tensor.shape[-1] == 1 or is_map(tensor)
+
+
 def _is_channels_last(tensor: torch.Tensor) -> bool:
     return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
 

@@ -38,4 +38,23 @@ def translation_table(opset: int) -> dict[Any, Callable[..., Any]]:
             scores = op.Add(scores, spread(bias, *grid))
         return op.MatMul(op.Softmax(scores, axis=-1), v), op.ReduceLogSumExp(scores, keepdims=0)
 
-    return {torch.ops.normscan.attention_forward.default: attention}
+    def gated(
+        q: Any,
+        k: Any,
+        v: Any,
+        residual: Any,
+        gamma: Any,
+        scale: float,
+        keep: bool,
+        bias: Any = None,
+        grid: Sequence[int] | None = None,
+    ) -> Any:
+        """Residual + gamma * attention."""
+        del keep
+        attended, lse = attention(q, k, v, scale, bias, grid)
+        return op.Add(residual, op.Mul(gamma, attended)), lse, attended
+
+    return {
+        torch.ops.normscan.attention_forward.default: attention,
+        torch.ops.normscan.attention_gated.default: gated,
+    }
