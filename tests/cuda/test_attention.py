@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arrays import LAYOUTS, Array, normal
+from normscan import ops
 from normscan.errors import ArgumentError
 from reference import attention as reference
 from tolerances import assert_close
@@ -61,7 +62,11 @@ class Run:
         gpu.ops.attention(q, k, v, self.out, self.lse, **options, **gate, **more)
 
         self.grads = [torch.full_like(t, torch.nan) for t in (q, k, v)]
-        extra = {f"grad_{n}": torch.full_like(t, torch.nan) for n, t in {**gate, "bias": options.get("bias")}.items() if t is not None}
+        extra = {
+            f"grad_{n}": torch.full_like(t, torch.nan)
+            for n, t in {**gate, "bias": options.get("bias")}.items()
+            if t is not None
+        }
         room = gpu.ops.attention_backward_workspace(q, grid=grid)
         workspace = torch.full((room + 16,), 255, dtype=torch.uint8, device=q.device)
         workspace = workspace[-workspace.data_ptr() % 16 :][:room]
@@ -134,7 +139,9 @@ def test_sixteen_and_thirty_two_queries_a_warp_give_the_same_bits(gpu):
     tensors = inputs(4, 1, 9, 17, 16, 5, "float16")
     together = Run(gpu, tensors, "float16", 0.3)
     alone = Run(gpu, [t[1:2] for t in tensors], "float16", 0.3)
-    for one, all_ in zip((alone.out, alone.lse, *alone.grads), (together.out, together.lse, *together.grads), strict=True):
+    for one, all_ in zip(
+        (alone.out, alone.lse, *alone.grads), (together.out, together.lse, *together.grads), strict=True
+    ):
         assert torch.equal(one, all_[1:2])
 
 
@@ -280,6 +287,56 @@ def test_wrong_workspace(gpu, room, message):
     q, k, v, grad_out, _ = (Run.put(gpu, t) for t in inputs(1, 2, 6, 6, 4, 3))
     lse, grads = grad_out[..., 0].clone(), [torch.empty_like(t) for t in (q, k, v)]
     with pytest.raises(ArgumentError, match=f"attention_backward: {message}"):
-        gpu.ops.attention_backward(
-            grad_out, q, k, v, grad_out, lse, *grads, scale=0.5, workspace=Run.put(gpu, room)
-        )
+        gpu.ops.attention_backward(grad_out, q, k, v, grad_out, lse, *grads, scale=0.5, workspace=Run.put(gpu, room))
+
+
+def on_gpu(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=dtype, generator=generator).cuda().requires_grad_()
+
+
+@pytest.mark.cuda
+def test_torch_op() -> None:
+    """Registration, and gradients by finite differences, with everything that there is."""
+    q, k, v = on_gpu(2, 2, 6, 4), on_gpu(2, 2, 6, 4, seed=1), on_gpu(2, 2, 6, 3, seed=2)
+    bias, residual, gamma = on_gpu(2, 3, 5, seed=3), on_gpu(2, 2, 6, 3, seed=4), on_gpu(1, seed=5)
+    torch.library.opcheck(torch.ops.normscan.attention_forward.default, (q, k, v, 0.5, bias, [2, 3]))
+
+    def gated(*tensors: torch.Tensor) -> torch.Tensor:
+        q, k, v, bias, residual, gamma = tensors
+        return ops.attention(q, k, v, scale=0.5, bias=bias, grid=(2, 3), residual=residual, gamma=gamma)
+
+    assert torch.autograd.gradcheck(gated, (q, k, v, bias, residual, gamma))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("length", "dk", "dv"), [(1936, 16, 128), (1024, 64, 64), (300, 32, 256), (4096, 64, 64)])
+def test_long_sequences(length: int, dk: int, dv: int, dtype: torch.dtype) -> None:
+    """Against torch in float64, at the sizes of networks: all blocks and tiles of a real grid."""
+    tensors = [on_gpu(2, 2, length, size, seed=i).detach().to(dtype) for i, size in enumerate((dk, dk, dv))]
+    found = [t.clone().requires_grad_() for t in tensors]
+    wanted = [t.double().requires_grad_() for t in tensors]
+    grad = on_gpu(2, 2, length, dv, seed=9).detach().to(dtype)
+    out = ops.attention(*found)
+    out.backward(grad)
+    expected = torch.nn.functional.scaled_dot_product_attention(*wanted)
+    expected.backward(grad.double())
+    bound = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
+    pairs = [(out, expected), *((f.grad, w.grad) for f, w in zip(found, wanted, strict=True))]
+    for one, want in pairs:
+        torch.testing.assert_close(one.double(), want, rtol=bound, atol=bound * want.abs().max().item())
+
+
+@pytest.mark.cuda
+def test_graph_capture() -> None:
+    """No allocation of its own and no synchronisation: a graph replays the call with new numbers."""
+    q, k, v = (on_gpu(1, 2, 100, 16, dtype=torch.float32, seed=i).detach() for i in range(3))
+    ops.attention(q, k, v)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = ops.attention(q, k, v)
+    q.copy_(torch.flip(q, [2]))
+    graph.replay()
+    torch.testing.assert_close(out, ops.attention(q, k, v), rtol=0, atol=0)

@@ -44,3 +44,15 @@ def positions(name: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array) if apart or any(step % size for step in array.strides) else array
 
 
+def cuda_module(found: str) -> ModuleType:
+    """Return `normscan._cuda` with a GPU to run on; `found` says in the error what asked for it.
+
+    Raises `ArgumentError` in a build without CUDA, `DeviceError` where driver or device are missing.
+    """
+    try:
+        from normscan import _cuda
+    except ModuleNotFoundError as error:
+        raise ArgumentError(f"{found}, but normscan was built without CUDA; move it to the CPU") from error
+    if _cuda.device_count() == 0:
+        raise DeviceError(f"{found}, but no GPU can be used: {_cuda.why_none()}")
+    return _cuda
