@@ -330,7 +330,8 @@ AttentionSizes check_attention_backward(const Tensor& grad_out, const Tensor& q,
 void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
                         const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k, const Tensor& grad_v,
                         double scale, const GridBias* bias, const Tensor* grad_bias, const GateGradient* gate) {
-    const Sizes s = check_attention_backward(grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, bias, grad_bias, gate);
+    const Sizes s =
+        check_attention_backward(grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, bias, grad_bias, gate);
     const Backward all{grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, scale, bias, grad_bias, gate};
     for_stored(q.dtype, [&]<class S>() {
         run_backward<S>(s, all);

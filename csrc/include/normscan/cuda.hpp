@@ -31,8 +31,7 @@ std::int64_t attention_backward_workspace(const Tensor& q, std::int64_t height =
 void attention_backward(Stream stream, const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v,
                         const Tensor& out, const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k,
                         const Tensor& grad_v, const Tensor& workspace, double scale, const GridBias* bias = nullptr,
-                        const Tensor* grad_bias = nullptr, const GateGradient* gate = nullptr,
-                        bool allow_tf32 = false);
+                        const Tensor* grad_bias = nullptr, const GateGradient* gate = nullptr, bool allow_tf32 = false);
 
 void resample(Stream stream, const Tensor& map, const Tensor& out);
 
