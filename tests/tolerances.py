@@ -65,6 +65,12 @@ TABLE: dict[tuple[str, str], Tolerance] = {
         6e-4, 6e-4, "rounded to 2^-11, and so is `out`, from which rowsum(G out) comes: relative to the largest"
     ),
     ("attention_backward", "bfloat16"): Tolerance(4.5e-3, 4.5e-3, "as float16, in units of its eps"),
+    ("attention_tensor_cores", "tf32"): Tolerance(2e-3, 2e-3, "all factors rounded to 2^-11: scores, then exp of them"),
+    ("attention_tensor_cores", "float16"): Tolerance(6e-4, 5e-4, "each probability is rounded to 2^-12 of itself"),
+    ("attention_tensor_cores", "bfloat16"): Tolerance(4.5e-3, 4e-3, "as float16, to 2^-9"),
+    ("attention_tensor_cores_backward", "tf32"): Tolerance(2e-3, 4e-3, "as forward, and dP - rowsum(G out) cancels"),
+    ("attention_tensor_cores_backward", "float16"): Tolerance(6e-4, 2e-3, "as forward, `out` and dS are rounded too"),
+    ("attention_tensor_cores_backward", "bfloat16"): Tolerance(4.5e-3, 1.6e-2, "as float16, in units of its eps"),
     ("attention_backward", "float32"): Tolerance(5e-5, 5e-6, "dP - rowsum(G out) cancels: relative to the largest"),
     ("attention_backward", "float64"): Tolerance(1e-11, 1e-12, "as float32, in units of its eps"),
     ("prepare", "float32"): Tolerance(1e-5, 5e-6, _SUMS + ", divided by std of about 0.2"),

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/attention.hpp"
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
 #include "bindings/levels.hpp"
@@ -96,67 +97,21 @@ void py_distance_maps(const py::sequence& levels, Object out_map, Object out_sco
     distance_maps(pairs.get(), m, s, how, weights, fusion, sigma, pooling, parameter);
 }
 
-using Grid = std::optional<std::pair<std::int64_t, std::int64_t>>;
-
-std::optional<Imported> imported(const char* name, Object tensor) {
-    return tensor.is_none() ? std::optional<Imported>() : std::optional<Imported>(std::in_place, name, tensor);
-}
-
-template <class T>
-const T* pointer(const std::optional<T>& value) {
-    return value ? &*value : nullptr;
-}
-
-const Tensor* tensor(const std::optional<Imported>& imported) {
-    return imported ? &imported->tensor() : nullptr;
-}
-
-std::optional<GridBias> grid_bias(const std::optional<Imported>& bias, const Grid& grid) {
-    return bias ? std::optional<GridBias>({bias->tensor(), grid->first, grid->second}) : std::nullopt;
-}
-
-// Two arguments that go together.
-void check_pair(const char* op, const char* one, bool has_one, const char* other, bool has_other) {
-    if (has_one == has_other) return;
-    throw Error(Error::Kind::argument, std::string(op) + ": " + (has_one ? one : other) + " is given without " +
-                                           (has_one ? other : one) + "; expected both or neither");
-}
-
 void py_attention(Object q, Object k, Object v, Object out, Object lse, Object bias, Object residual, Object gamma,
                   Object attended, double scale, const Grid& grid) {
-    check_pair("attention", "bias", !bias.is_none(), "grid", grid.has_value());
-    check_pair("attention", "residual", !residual.is_none(), "gamma", !gamma.is_none());
-    const Imported tq("attention: q", q), tk("attention: k", k), tv("attention: v", v);
-    const Imported to("attention: out", out), tl("attention: lse", lse);
-    const auto tb = imported("attention: bias", bias), tr = imported("attention: residual", residual);
-    const auto tg = imported("attention: gamma", gamma), ta = imported("attention: attended", attended);
-    if (ta && !tr) {
-        throw Error(Error::Kind::argument, "attention: attended is given without residual; expected none: it is out");
-    }
-    const auto on_grid = grid_bias(tb, grid);
-    const auto gate = tr ? std::optional<Gate>({tr->tensor(), tg->tensor(), tensor(ta)}) : std::nullopt;
+    const AttentionCall c(q, k, v, out, lse, bias, residual, gamma, attended, grid);
     const py::gil_scoped_release release;
-    attention(tq, tk, tv, to, tl, scale, pointer(on_grid), pointer(gate));
+    attention(c.q, c.k, c.v, c.out, c.lse, scale, pointer(c.bias), pointer(c.gate));
 }
 
 void py_attention_backward(Object grad_out, Object q, Object k, Object v, Object out, Object lse, Object grad_q,
                            Object grad_k, Object grad_v, Object bias, Object grad_bias, Object gamma, Object grad_gamma,
                            double scale, const Grid& grid) {
-    check_pair("attention_backward", "bias", !bias.is_none(), "grid", grid.has_value());
-    check_pair("attention_backward", "gamma", !gamma.is_none(), "grad_gamma", !grad_gamma.is_none());
-    const Imported tg("attention_backward: grad_out", grad_out), tq("attention_backward: q", q);
-    const Imported tk("attention_backward: k", k), tv("attention_backward: v", v);
-    const Imported to("attention_backward: out", out), tl("attention_backward: lse", lse);
-    const Imported gq("attention_backward: grad_q", grad_q), gk("attention_backward: grad_k", grad_k);
-    const Imported gv("attention_backward: grad_v", grad_v);
-    const auto tb = imported("attention_backward: bias", bias);
-    const auto gb = imported("attention_backward: grad_bias", grad_bias);
-    const auto ty = imported("attention_backward: gamma", gamma);
-    const auto gy = imported("attention_backward: grad_gamma", grad_gamma);
-    const auto on_grid = grid_bias(tb, grid);
-    const auto gate = ty ? std::optional<GateGradient>({ty->tensor(), gy->tensor()}) : std::nullopt;
+    const AttentionBackwardCall c(grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, bias, grad_bias, gamma,
+                                  grad_gamma, grid);
     const py::gil_scoped_release release;
-    attention_backward(tg, tq, tk, tv, to, tl, gq, gk, gv, scale, pointer(on_grid), tensor(gb), pointer(gate));
+    attention_backward(c.grad_out, c.q, c.k, c.v, c.out, c.lse, c.grad_q, c.grad_k, c.grad_v, scale, pointer(c.bias),
+                       c.grad_bias.get(), pointer(c.gate));
 }
 
 void py_resample(Object map, Object out) {

@@ -1,22 +1,20 @@
 // Attention: checks and threading. Blocks are (image, head, 64 queries) forwards and (image, head, part of the keys)
 // backwards.
-#include "ops/kernels/attention.hpp"
+#include "ops/attention.hpp"
 
 #include <algorithm>
 #include <vector>
 
-#include "normscan/ops.hpp"
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/kernels/attention.hpp"
 #include "ops/parallel.hpp"
 
 namespace normscan {
 namespace {
 
-struct Sizes {
-    std::int64_t images, heads, queries, keys, key_depth, value_depth;
-};
+using Sizes = AttentionSizes;
 
 constexpr auto storable = {DType::float32, DType::float64, DType::float16, DType::bfloat16};
 
@@ -282,8 +280,8 @@ void run_backward(const Sizes& s, const Backward& b) {
 
 }  // namespace
 
-void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, double scale,
-               const GridBias* bias, const Gate* gate) {
+AttentionSizes check_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                               const GridBias* bias, const Gate* gate) {
     const Check checks("attention");
     const Sizes s = check(checks, q, k, v, out, lse);
     if (bias != nullptr) check_bias(checks, s, q, *bias);
@@ -296,12 +294,19 @@ void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& 
     if (gate != nullptr) inputs.push_back({"gamma", gate->gamma});
     if (gate != nullptr && gate->attended != nullptr) outputs.push_back({"attended", *gate->attended});
     checks.apart(outputs, inputs);
+    return s;
+}
+
+void attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, double scale,
+               const GridBias* bias, const Gate* gate) {
+    const Sizes s = check_attention(q, k, v, out, lse, bias, gate);
     for_stored(q.dtype, [&]<class S>() { run_forward<S>(s, q, k, v, out, lse, scale, bias, gate); });
 }
 
-void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                        const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k, const Tensor& grad_v,
-                        double scale, const GridBias* bias, const Tensor* grad_bias, const GateGradient* gate) {
+AttentionSizes check_attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v,
+                                        const Tensor& out, const Tensor& lse, const Tensor& grad_q,
+                                        const Tensor& grad_k, const Tensor& grad_v, const GridBias* bias,
+                                        const Tensor* grad_bias, const GateGradient* gate) {
     const Check checks("attention_backward");
     const Sizes s = check(checks, q, k, v, out, lse);
     checks.floating({{"q", q}, {"grad_out", grad_out}, {"grad_q", grad_q}, {"grad_k", grad_k}, {"grad_v", grad_v}},
@@ -333,6 +338,14 @@ void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k
     if (gate != nullptr) outputs.push_back({"grad_gamma", gate->grad_gamma});
     if (gate != nullptr) inputs.push_back({"gamma", gate->gamma});
     checks.apart(outputs, inputs);
+    return s;
+}
+
+void attention_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
+                        const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k, const Tensor& grad_v,
+                        double scale, const GridBias* bias, const Tensor* grad_bias, const GateGradient* gate) {
+    const Sizes s =
+        check_attention_backward(grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, bias, grad_bias, gate);
     const Backward all{grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, scale, bias, grad_bias, gate};
     for_stored(q.dtype, [&]<class S>() {
         run_backward<S>(s, all);

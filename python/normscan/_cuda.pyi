@@ -84,6 +84,48 @@ class Stream:
     ) -> None:
         """At most 8 levels."""
 
+    def attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        lse: Tensor,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        gamma: Tensor | None = None,
+        attended: Tensor | None = None,
+        *,
+        scale: float,
+        grid: tuple[int, int] | None = None,
+        allow_tf32: bool = False,
+    ) -> None:
+        """As on the CPU. float32 is multiplied exactly, or with allow_tf32 on tensor cores, as 16 bits always are."""
+
+    def attention_backward(
+        self,
+        grad_out: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        lse: Tensor,
+        grad_q: Tensor,
+        grad_k: Tensor,
+        grad_v: Tensor,
+        bias: Tensor | None = None,
+        grad_bias: Tensor | None = None,
+        gamma: Tensor | None = None,
+        grad_gamma: Tensor | None = None,
+        *,
+        scale: float,
+        grid: tuple[int, int] | None = None,
+        allow_tf32: bool = False,
+        workspace: Tensor,
+    ) -> None:
+        """As on the CPU. workspace [bytes] uint8, on 16 bytes, as much as `attention_backward_workspace` says."""
+
+    def attention_backward_workspace(self, q: Tensor, *, grid: tuple[int, int] | None = None) -> int: ...
     def resample(self, map: Tensor, out: Tensor) -> None: ...
     def smooth_workspace(self, map: Tensor, out: Tensor, *, sigma: float) -> int: ...
     def smooth(self, map: Tensor, out: Tensor, workspace: Tensor, *, sigma: float) -> None: ...

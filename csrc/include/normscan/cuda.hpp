@@ -41,6 +41,17 @@ void distance_maps(Stream stream, std::span<const FeaturePair> levels, const Ten
                    Metric metric, std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool,
                    double parameter, const Tensor& workspace);
 
+// float32 is multiplied exactly, or where `allow_tf32` rounded to tf32 on tensor cores; float16 and bfloat16 are on
+// tensor cores, which take the probabilities rounded to them too. Backward needs a workspace (uint8).
+void attention(Stream stream, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+               double scale, const GridBias* bias = nullptr, const Gate* gate = nullptr, bool allow_tf32 = false);
+// For queries [N,H,L,dk] and a bias on a grid of height x width (0 x 0: without), in bytes.
+std::int64_t attention_backward_workspace(const Tensor& q, std::int64_t height = 0, std::int64_t width = 0);
+void attention_backward(Stream stream, const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const Tensor& out, const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k,
+                        const Tensor& grad_v, const Tensor& workspace, double scale, const GridBias* bias = nullptr,
+                        const Tensor* grad_bias = nullptr, const GateGradient* gate = nullptr, bool allow_tf32 = false);
+
 void resample(Stream stream, const Tensor& map, const Tensor& out);
 
 std::int64_t smooth_workspace(const Tensor& map);

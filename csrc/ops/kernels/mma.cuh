@@ -33,6 +33,28 @@ __device__ __forceinline__ std::uint32_t packed(Half low, Half high) {
     return static_cast<std::uint32_t>(bits[0]) | static_cast<std::uint32_t>(bits[1]) << 16;
 }
 
+// The same of two floats, rounded to nearest.
+template <class Half>
+__device__ __forceinline__ std::uint32_t packed_floats(float low, float high) {
+#ifdef NORMSCAN_EMULATED
+    if constexpr (__is_same(Half, __half)) {
+        return packed(__float2half_rn(low), __float2half_rn(high));
+    } else {
+        return packed(__float2bfloat16_rn(low), __float2bfloat16_rn(high));
+    }
+#else
+    std::uint32_t bits;
+    if constexpr (__is_same(Half, __half)) {
+        const __half2 pair = __floats2half2_rn(low, high);
+        memcpy(&bits, &pair, 4);
+    } else {
+        const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+        memcpy(&bits, &pair, 4);
+    }
+    return bits;
+#endif
+}
+
 template <class Half>
 __device__ __forceinline__ float half_of(std::uint32_t pair, int which) {
     const auto bits = static_cast<std::uint16_t>(pair >> (16 * which));
@@ -103,6 +125,40 @@ __device__ __forceinline__ void multiply_tf32(float (&c)[4], const std::uint32_t
                                   __uint_as_float(__shfl_sync(0xffffffffu, b[upper], (2 * t + 1) * 4 + holder))};
         for (int i = 0; i < 4; ++i) c[i] += rows[i / 2] * columns[i % 2];
     }
+#endif
+}
+
+// Four 8 x 8 matrices of 16-bit numbers from shared memory: lane i gives the address (16-byte aligned) of row i % 8 of
+// matrix i / 8, and gets of each matrix columns 2t, 2t + 1 of row g.
+template <class Half>
+__device__ __forceinline__ void load_matrices(std::uint32_t (&r)[4], const Half* row) {
+#ifdef NORMSCAN_EMULATED
+    const int lane = static_cast<int>(threadIdx.x % 32), g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; ++i) {
+        const Half* const of = __shfl_sync(0xffffffffu, row, 8 * i + g);
+        r[i] = packed(of[2 * t], of[2 * t + 1]);
+    }
+#else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row))));
+#endif
+}
+
+// The same of the transposed matrices: rows 2t, 2t + 1 of column g.
+template <class Half>
+__device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&r)[4], const Half* row) {
+#ifdef NORMSCAN_EMULATED
+    const int lane = static_cast<int>(threadIdx.x % 32), g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; ++i) {
+        const Half* const low = __shfl_sync(0xffffffffu, row, 8 * i + 2 * t);
+        const Half* const high = __shfl_sync(0xffffffffu, row, 8 * i + 2 * t + 1);
+        r[i] = packed(low[g], high[g]);
+    }
+#else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row))));
 #endif
 }
 

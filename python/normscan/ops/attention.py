@@ -42,6 +42,8 @@ def attention(
     (backward by recomputation); double backward raises. They may be float16 or bfloat16 in bias and gamma, and under
     torch.autocast the others take its dtype, as in torch's own attention. A tensor without side-by-side channels (or,
     with one head, positions) is copied.
+
+    On a GPU, float32 is multiplied as tf32 where torch.backends.cuda.matmul.allow_tf32 says so.
     """
     given = {"q": q, "k": k, "v": v, "bias": bias, "residual": residual, "gamma": gamma}
     given = {name: value for name, value in given.items() if value is not None}
