@@ -45,6 +45,8 @@ ENTRIES = (
 )
 
 
+MIXED = (4096, 64)
+"""Latents under a mixture of 8."""
 OWN = (8, 100, 56, 56)
 """PaDiM's projected features of 8 images."""
 
@@ -53,6 +55,7 @@ def cases() -> Iterator[Case]:
     """One at a time, so that their arrays do not lie in memory together."""
     for entry in ENTRIES:
         yield case(entry)
+    yield mixture_case()
     yield own_case()
 
 
@@ -78,6 +81,38 @@ def case(entry: Entry) -> Case:
         flops=out.size * (side * (side + 1) + 2 * side),
         goals=entry.goals,
     )
+
+
+def mixture_case() -> Case:
+    """The likelihood of a mixture: numpy's truth, torch's distances of all components at once."""
+    (n, d), k = MIXED, 8
+    z, means, factors = normal(0, MIXED, (k, d), (k, d, d))
+    whiteners = np.ascontiguousarray(np.tril(factors / np.float32(d) ** 0.5, -1) + np.eye(d, dtype=np.float32))
+    arrays = [z, means, whiteners, np.full(k, -np.log(k), np.float32)]
+    check = equals("gaussian_mixture", mixture(*(torch.from_numpy(x) for x in doubles(arrays))).numpy())
+    (out,) = outputs((n,))
+
+    def run() -> Array:
+        _native.gaussian_mixture(*arrays, out)
+        return out
+
+    return Case(
+        op="gaussian",
+        name=f"mixture of {k} full {n}x{d}",
+        ours=(Contender("native", run, check),),
+        peers=(eager(mixture, arrays, check), compiled(mixture, arrays, check)),
+        moved=size(*arrays, out),
+        flops=out.size * k * (d * (d + 1) + 2 * d),
+        goals={},
+    )
+
+
+def mixture(z: Tensor, means: Tensor, whiteners: Tensor, log_weights: Tensor) -> Tensor:
+    """z [N,D] -> [N]; one batched product over the components."""
+    y = torch.bmm(z[None] - means[:, None], whiteners.transpose(1, 2))  # [K,N,D]
+    determinants = whiteners.diagonal(dim1=1, dim2=2).abs().log().sum(1)
+    logs = log_weights + determinants - 0.5 * z.shape[1] * np.log(2 * np.pi)
+    return -torch.logsumexp(logs[:, None] - 0.5 * y.square().sum(2), 0)
 
 
 def own_case() -> Case:

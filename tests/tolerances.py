@@ -28,6 +28,14 @@ TABLE: dict[tuple[str, str], Tolerance] = {
     ("gaussian", "float64"): Tolerance(1e-12, 1e-13, "as float32, in units of its eps"),
     ("gaussian_backward", "float32"): Tolerance(2e-5, 2e-6, "signed sums over all positions: relative to the largest"),
     ("gaussian_backward", "float64"): Tolerance(1e-11, 1e-13, "as float32, in units of its eps"),
+    ("gaussian_saturated", "float32"): Tolerance(
+        3e-5, 1e-12, "as the squared distance, relative however small it is: 1 - e^-u has no cancellation"
+    ),
+    ("gaussian_saturated", "float64"): Tolerance(1e-12, 1e-30, "as float32, in units of its eps"),
+    ("gaussian_mixture", "float32"): Tolerance(
+        2e-5, 2e-6, "as gaussian; the log of a sum of exponentials adds their error of 2e-7"
+    ),
+    ("gaussian_mixture", "float64"): Tolerance(1e-12, 1e-13, "as float32, in units of its eps"),
     ("gaussian_positions", "float32"): Tolerance(2e-5, 1e-6, "as gaussian"),
     ("gaussian_positions", "float64"): Tolerance(1e-12, 1e-13, "as gaussian, in units of its eps"),
     ("gaussian_positions_fit", "float64"): Tolerance(

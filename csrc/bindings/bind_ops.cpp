@@ -17,28 +17,40 @@ namespace {
 
 using Object = const py::object&;
 
-void py_gaussian(Object z, Object mean, Object whitener, Object out) {
+void py_gaussian(Object z, Object mean, Object whitener, Object out, const std::string& output, double saturation) {
+    const auto what = choice<GaussianOutput>("gaussian", "output", gaussian_output_names, output);
     const Imported i("gaussian: z", z), m("gaussian: mean", mean), w("gaussian: whitener", whitener);
     const Imported o("gaussian: out", out);
     const py::gil_scoped_release release;
-    gaussian(i, m, w, o);
+    gaussian(i, m, w, o, what, saturation);
 }
 
 void py_gaussian_backward(Object grad_out, Object z, Object mean, Object whitener, Object grad_z, Object grad_mean,
-                          Object grad_whitener) {
+                          Object grad_whitener, const std::string& output, double saturation) {
+    const auto what = choice<GaussianOutput>("gaussian_backward", "output", gaussian_output_names, output);
     const Imported g("gaussian_backward: grad_out", grad_out), i("gaussian_backward: z", z);
     const Imported m("gaussian_backward: mean", mean), w("gaussian_backward: whitener", whitener);
     const Imported gz("gaussian_backward: grad_z", grad_z), gm("gaussian_backward: grad_mean", grad_mean);
     const Imported gw("gaussian_backward: grad_whitener", grad_whitener);
     const py::gil_scoped_release release;
-    gaussian_backward(g, i, m, w, gz, gm, gw);
+    gaussian_backward(g, i, m, w, gz, gm, gw, what, saturation);
 }
 
-void py_gaussian_positions(Object z, Object mean, Object whitener, Object out) {
+void py_gaussian_mixture(Object z, Object means, Object whiteners, Object log_weights, Object out) {
+    const Imported i("gaussian_mixture: z", z), m("gaussian_mixture: means", means);
+    const Imported w("gaussian_mixture: whiteners", whiteners), l("gaussian_mixture: log_weights", log_weights);
+    const Imported o("gaussian_mixture: out", out);
+    const py::gil_scoped_release release;
+    gaussian_mixture(i, m, w, l, o);
+}
+
+void py_gaussian_positions(Object z, Object mean, Object whitener, Object out, const std::string& output,
+                           double saturation) {
+    const auto what = choice<GaussianOutput>("gaussian_positions", "output", gaussian_output_names, output);
     const Imported i("gaussian_positions: z", z), m("gaussian_positions: mean", mean);
     const Imported w("gaussian_positions: whitener", whitener), o("gaussian_positions: out", out);
     const py::gil_scoped_release release;
-    gaussian_positions(i, m, w, o);
+    gaussian_positions(i, m, w, o, what, saturation);
 }
 
 void py_gaussian_positions_fit(Object z, std::int64_t count, Object mean, Object scatter) {
@@ -174,10 +186,13 @@ void py_pool(Object map, Object out, const std::string& method, double parameter
 }  // namespace
 
 void bind_ops(py::module_& module) {
-    module.def("gaussian", &py_gaussian, "z"_a, "mean"_a, "whitener"_a, "out"_a);
+    module.def("gaussian", &py_gaussian, "z"_a, "mean"_a, "whitener"_a, "out"_a, py::kw_only(),
+               "output"_a = "squared_distance", "saturation"_a = 1.0);
     module.def("gaussian_backward", &py_gaussian_backward, "grad_out"_a, "z"_a, "mean"_a, "whitener"_a, "grad_z"_a,
-               "grad_mean"_a, "grad_whitener"_a);
-    module.def("gaussian_positions", &py_gaussian_positions, "z"_a, "mean"_a, "whitener"_a, "out"_a);
+               "grad_mean"_a, "grad_whitener"_a, py::kw_only(), "output"_a = "squared_distance", "saturation"_a = 1.0);
+    module.def("gaussian_mixture", &py_gaussian_mixture, "z"_a, "means"_a, "whiteners"_a, "log_weights"_a, "out"_a);
+    module.def("gaussian_positions", &py_gaussian_positions, "z"_a, "mean"_a, "whitener"_a, "out"_a, py::kw_only(),
+               "output"_a = "squared_distance", "saturation"_a = 1.0);
     module.def("gaussian_positions_fit", &py_gaussian_positions_fit, "z"_a, "count"_a, "mean"_a, "scatter"_a);
     module.def("gaussian_positions_whitener", &py_gaussian_positions_whitener, "scatter"_a, "whitener"_a, py::kw_only(),
                "count"_a, "shrinkage"_a);

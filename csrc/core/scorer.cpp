@@ -125,20 +125,25 @@ struct Scorer::Statistics {
     std::vector<float> mean, whitener;  // per "position": [C,H,W] and packed triangles
     Form form;
     std::int64_t channels, height = 0, width = 0;  // height and width: per "position"
+    GaussianOutput output = GaussianOutput::squared_distance;
+    double saturation = 1.0;
+    std::vector<float> log_weights = {};  // of a mixture, whose mean and whitener are [K,...]
 
-    // The squared distances of output z.
+    // How far output z lies from the statistics.
     void measure(const Tensor& z, const TermMap& map) {
         const Tensor out = z.rank == 2 ? map.vector() : map.maps();
         if (height > 0) {
             gaussian_positions(z, contiguous(mean.data(), {channels, height, width}),
-                               contiguous(whitener.data(), {height, width, channels * (channels + 1) / 2}), out);
+                               contiguous(whitener.data(), {height, width, channels * (channels + 1) / 2}), out, output,
+                               saturation);
             return;
         }
+        if (!log_weights.empty()) return measure_mixture(z, out);
         const auto entries = static_cast<std::int64_t>(whitener.size());
         gaussian(z, contiguous(mean.data(), {channels}),
                  form == Form::full ? contiguous(whitener.data(), {channels, channels})
                                     : contiguous(whitener.data(), {entries}),
-                 out);
+                 out, output, saturation);
     }
 
     static std::unique_ptr<Statistics> read(const Term& term, const NamedTensors& stats) {
@@ -148,11 +153,50 @@ struct Scorer::Statistics {
         const Check check("scorer");
         check.dtype(mean, {DType::float32, DType::float64});
         check.dtype(whitener, {DType::float32, DType::float64});
-        return term.per == Per::position ? read_positions(check, mean, whitener)
-                                         : read_shared(check, mean, whitener, term.form);
+        if (term.op == TermOp::gaussian_mixture) return read_mixture(check, mean, whitener, term, stats);
+        auto found = term.per == Per::position ? read_positions(check, mean, whitener)
+                                               : read_shared(check, mean, whitener, term.form);
+        found->output = term.output;
+        found->saturation = term.saturation;
+        return found;
     }
 
   private:
+    void measure_mixture(const Tensor& z, const Tensor& out) {
+        const auto k = static_cast<std::int64_t>(log_weights.size());
+        const std::int64_t entries = static_cast<std::int64_t>(whitener.size()) / k;
+        gaussian_mixture(z, contiguous(mean.data(), {k, channels}),
+                         form == Form::full ? contiguous(whitener.data(), {k, channels, channels})
+                                            : contiguous(whitener.data(), {k, entries}),
+                         contiguous(log_weights.data(), {k}), out);
+    }
+
+    static std::unique_ptr<Statistics> read_mixture(const Check& check, Named mean, Named whitener, const Term& term,
+                                                    const NamedTensors& stats) {
+        const std::string name = term.stats + ".log_weights";
+        const Named log_weights = {name, find(stats, name, "statistic")};
+        check.dtype(log_weights, {DType::float32, DType::float64});
+        check.rank(mean, {2}, "[K,D] for a mixture");
+        const std::int64_t k = mean.tensor.size(0), d = mean.tensor.size(1);
+        if (k * d == 0) check.fail(mean.name, " is empty, shape ", shape_text(mean.tensor));
+        check.shape(log_weights, {k}, "[K]");
+        switch (term.form) {
+            case Form::isotropic:
+                check.shape(whitener, {k, 1}, "[K,1] for form \"isotropic\"");
+                break;
+            case Form::diagonal:
+                check.shape(whitener, {k, d}, "[K,D] for form \"diagonal\"");
+                break;
+            case Form::full:
+                check.shape(whitener, {k, d, d}, "[K,D,D] for form \"full\"");
+                break;
+        }
+        auto found =
+            std::make_unique<Statistics>(Statistics{copied(mean.tensor), copied(whitener.tensor), term.form, d});
+        found->log_weights = copied(log_weights.tensor);
+        return found;
+    }
+
     static std::unique_ptr<Statistics> read_shared(const Check& check, Named mean, Named whitener, Form form) {
         check.rank(mean, {1}, "[D]");
         const std::int64_t d = mean.tensor.size(0);
@@ -191,7 +235,7 @@ Scorer::Scorer(ScoringSpec spec, const NamedTensors& stats) : spec_(std::move(sp
         for (const std::string& name : term.of) {
             if (std::find(outputs_.begin(), outputs_.end(), name) == outputs_.end()) outputs_.push_back(name);
         }
-        statistics_.push_back(term.op == TermOp::gaussian ? Statistics::read(term, stats) : nullptr);
+        statistics_.push_back(term.op == TermOp::distance ? nullptr : Statistics::read(term, stats));
     }
 }
 
@@ -229,7 +273,7 @@ void Scorer::check_output(std::size_t t, const std::string& name, const Tensor& 
     const Check check("scorer");
     const Term& term = spec_.terms[t];
     const std::string called = quoted_name(name);
-    const bool vector = term.op == TermOp::gaussian && term.per == Per::vector;
+    const bool vector = term.op != TermOp::distance && term.per == Per::vector;
     check.rank({called, output}, {vector ? 2 : 4}, vector ? "[N,D]" : "[N,C,H,W]");
     check.dtype({called, output}, {DType::float32});
     check.strides({called, output});

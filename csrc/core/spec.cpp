@@ -64,6 +64,7 @@ void read_distance(const Fields& f, Term& term) {
     if (term.window % 2 == 0) window.fail_expected("an odd number");
 }
 
+// Of a Gaussian or a mixture.
 void read_gaussian(const Fields& f, Term& term) {
     term.stats = f["stats"].text();
     term.form = f["form"].one_of<Form>(form_names);
@@ -71,6 +72,30 @@ void read_gaussian(const Fields& f, Term& term) {
     if (term.per == Per::position && term.form != Form::full) {
         f["form"].fail_expected("\"full\" where per is \"position\"");
     }
+    if (term.op == TermOp::gaussian_mixture) {
+        if (term.per == Per::position) f["per"].fail_expected("\"vector\" or \"position_shared\" for a mixture");
+        return;
+    }
+    if (!f["output"].absent()) term.output = f["output"].one_of<GaussianOutput>(gaussian_output_names);
+    const Field saturation = f["saturation"];
+    if (term.output == GaussianOutput::saturated) {
+        term.saturation = saturation.number();
+        if (!(term.saturation > 0.0)) saturation.fail_expected("a number > 0");
+    } else if (!saturation.absent()) {
+        saturation.fail("is for output saturated only; leave it out");
+    }
+}
+
+Fields term_fields(const Field& field, TermOp op) {
+    switch (op) {
+        case TermOp::distance:
+            return {field, {"op", "of", "metric", "window", "pool", "scale", "weight"}};
+        case TermOp::gaussian:
+            return {field, {"op", "of", "stats", "form", "per", "output", "saturation", "pool", "scale", "weight"}};
+        case TermOp::gaussian_mixture:
+            break;
+    }
+    return {field, {"op", "of", "stats", "form", "per", "pool", "scale", "weight"}};
 }
 
 Term read_term(const Field& field) {
@@ -80,8 +105,7 @@ Term read_term(const Field& field) {
     term.op = Field(entry == field.object().end() ? nullptr : &entry->second, field.path() + ".op")
                   .one_of<TermOp>(term_op_names);
     const bool distance = term.op == TermOp::distance;
-    const Fields f = distance ? Fields(field, {"op", "of", "metric", "window", "pool", "scale", "weight"})
-                              : Fields(field, {"op", "of", "stats", "form", "per", "pool", "scale", "weight"});
+    const Fields f = term_fields(field, term.op);
     for (const Field& name : f["of"].items()) term.of.push_back(name.text());
     if (term.of.size() != (distance ? 2u : 1u)) {
         f["of"].fail_expected(distance ? "two names: what is judged, and its reference" : "one name");

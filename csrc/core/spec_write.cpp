@@ -50,10 +50,12 @@ Value write(const Term& term) {
                      {"pool", write(term.pool)},
                      {"scale", term.scale ? number(*term.scale) : Value{nullptr}},
                      {"weight", number(term.weight)}};
-    if (term.op == TermOp::gaussian) {
+    if (term.op != TermOp::distance) {
         object.emplace_back("stats", Value{term.stats});
         object.emplace_back("form", name(form_names, term.form));
         object.emplace_back("per", name(per_names, term.per));
+        if (term.op == TermOp::gaussian) object.emplace_back("output", name(gaussian_output_names, term.output));
+        if (term.output == GaussianOutput::saturated) object.emplace_back("saturation", number(term.saturation));
         return {object};
     }
     object.emplace_back("metric", name(metric_names, term.metric));

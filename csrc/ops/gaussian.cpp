@@ -1,19 +1,19 @@
-// Gaussian distance: checks and threading. Blocks are 64 positions of one image.
+// One Gaussian: checks and threading. Blocks are 64 positions of one image.
 #include <algorithm>
 
 #include "normscan/ops.hpp"
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/gaussian_layout.hpp"
+#include "ops/gaussian_output.hpp"
 #include "ops/kernels/gaussian.hpp"
 #include "ops/parallel.hpp"
-#include "ops/planes.hpp"
 
 namespace normscan {
 namespace {
 
 constexpr std::int64_t block = kernels::gaussian_positions;
-constexpr std::int64_t blocks_per_task = 8;
 constexpr std::int64_t most_parts = 32;  // partial gradients of mean and whitener; fixed, so that sums are, too
 
 // [N,D] is one image with a row of N positions, so that both layouts share one path.
@@ -50,23 +50,6 @@ Sizes check(const Check& check, const Tensor& z, const Tensor& mean, const Tenso
     return s;
 }
 
-template <class T>
-kernels::Planes<T> image(const Tensor& z, std::int64_t n) {
-    if (z.rank == 2) return {z.as<T>(), z.step(1), 0, z.step(0), std::max<std::int64_t>(1, z.size(0))};
-    return planes<T>(z, n);
-}
-
-template <class T>
-kernels::Map<T> distances(const Tensor& out, std::int64_t n) {
-    if (out.rank == 1) return {out.as<T>(), 0, out.step(0), std::max<std::int64_t>(1, out.size(0))};
-    return map_of<T>(out, n);
-}
-
-template <class T>
-void copy_vector(const Tensor& from, T* to) {
-    for (std::int64_t i = 0; i < from.size(0); ++i) to[i] = from.as<const T>()[i * from.step(0)];
-}
-
 // Mean and whitener in contiguous memory, the upper triangle zero (it is never read).
 template <class T>
 struct Statistics {
@@ -74,31 +57,42 @@ struct Statistics {
 
     Statistics(const Tensor& m, const Tensor& w)
         : mean(m.size(0)), whitener(w.rank == 2 ? w.size(0) * w.size(0) : w.size(0)) {
-        copy_vector(m, mean.get());
-        if (w.rank == 1) {
-            copy_vector(w, whitener.get());
-            return;
-        }
-        const std::int64_t d = w.size(0);
-        for (std::int64_t i = 0; i < d; ++i) {
-            T* const row = whitener.get() + i * d;
-            std::copy_n(w.as<const T>() + i * w.step(0), i + 1, row);  // the inner stride was checked to be 1
-            std::fill_n(row + i + 1, d - i - 1, T(0));
+        copy_vector(m.as<const T>(), m.step(0), m.size(0), mean.get());
+        if (w.rank == 2) {
+            copy_triangle(w.as<const T>(), w.step(0), w.size(0), whitener.get());
+        } else {
+            copy_vector(w.as<const T>(), w.step(0), w.size(0), whitener.get());
         }
     }
 };
 
+// The output of a call, and its saturation.
+struct Choice {
+    GaussianOutput output;
+    double saturation;
+};
+
 template <class T>
-void run_forward(const Sizes& s, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out) {
+kernels::Output<T> with_offset(const Choice& choice, const Sizes& s, const T* whitener) {
+    const bool likelihood = choice.output == GaussianOutput::nll;
+    const double offset = likelihood ? nll_offset(s.channels) - log_determinant(whitener, s.form, s.channels) : 0.0;
+    return kernel_output<T>(choice.output, choice.saturation, offset);
+}
+
+template <class T>
+void run_forward(const Sizes& s, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+                 const Choice& choice) {
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(gaussian)).forward;
     const Statistics<T> statistics(mean, whitener);
-    const std::int64_t run = block * blocks_per_task, tasks = (s.positions + run - 1) / run;
+    const kernels::Output<T> output = with_offset(choice, s, statistics.whitener.get());
+    const std::int64_t run = block * gaussian_blocks, tasks = (s.positions + run - 1) / run;
     parallel_for(s.images * tasks, [&](std::int64_t task) {
         const std::int64_t n = task / tasks, begin = task % tasks * run, end = std::min(begin + run, s.positions);
         const Buffer<T> scratch((s.channels + kernels::gaussian_rows) * block);
         for (std::int64_t first = begin; first < end; first += block) {
-            kernel({image<const T>(z, n), first, std::min(block, end - first), s.channels, statistics.mean.get(),
-                    statistics.whitener.get(), s.form, distances<T>(out, n), scratch.get()});
+            kernel({gaussian_image<const T>(z, n), first, std::min(block, end - first), s.channels,
+                    statistics.mean.get(), statistics.whitener.get(), s.form, output, gaussian_map<T>(out, n),
+                    scratch.get()});
         }
     });
 }
@@ -112,7 +106,7 @@ struct Parts {
     Parts(const Sizes& s, std::int64_t n)
         : count(n),
           width((s.channels + kernels::gaussian_granule - 1) / kernels::gaussian_granule * kernels::gaussian_granule),
-          size(s.channels + (s.form == kernels::Whitener::full ? s.channels * width : s.channels)),
+          size(s.channels + (s.form == kernels::Whitener::full ? s.channels * width : s.channels) + 1),
           data(n * size) {
         std::fill_n(data.get(), n * size, T(0));
     }
@@ -123,27 +117,36 @@ struct Parts {
         return total;
     }
 
-    void store(const Sizes& s, const Tensor& grad_mean, const Tensor& grad_whitener) const {
+    // `likelihood`: through -log |det W|, too; `whitener` is contiguous.
+    void store(const Sizes& s, bool likelihood, const T* whitener, const Tensor& grad_mean,
+               const Tensor& grad_whitener) const {
         const std::int64_t d = s.channels;
+        const T through_offset = likelihood ? sum(size - 1) : T(0);
+        const auto of_diagonal = [&](std::int64_t at) { return likelihood ? through_offset / whitener[at] : T(0); };
         for (std::int64_t c = 0; c < d; ++c) grad_mean.as<T>()[c * grad_mean.step(0)] = sum(c);
         T* const to = grad_whitener.as<T>();
         if (s.form != kernels::Whitener::full) {
-            for (std::int64_t c = 0; c < grad_whitener.size(0); ++c) to[c * grad_whitener.step(0)] = sum(d + c);
+            const T repeated = s.form == kernels::Whitener::isotropic ? static_cast<T>(d) : T(1);
+            for (std::int64_t c = 0; c < grad_whitener.size(0); ++c) {
+                to[c * grad_whitener.step(0)] = sum(d + c) - repeated * of_diagonal(c);
+            }
             return;
         }
         for (std::int64_t i = 0; i < d; ++i) {
-            for (std::int64_t j = 0; j < d; ++j) {
-                to[i * grad_whitener.step(0) + j * grad_whitener.step(1)] = j <= i ? sum(d + i * width + j) : T(0);
-            }
+            T* const row = to + i * grad_whitener.step(0);
+            for (std::int64_t j = 0; j < d; ++j)
+                row[j * grad_whitener.step(1)] = j <= i ? sum(d + i * width + j) : T(0);
+            row[i * grad_whitener.step(1)] -= of_diagonal(i * d + i);
         }
     }
 };
 
 template <class T>
 void run_backward(const Sizes& s, const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
-                  const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener) {
+                  const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener, const Choice& choice) {
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(gaussian)).backward;
     const Statistics<T> statistics(mean, whitener);
+    const kernels::Output<T> output = kernel_output<T>(choice.output, choice.saturation, 0.0);
     const std::int64_t per_image = (s.positions + block - 1) / block, blocks = s.images * per_image;
     const Parts<T> parts(s, std::min(blocks, most_parts));
     parallel_for(parts.count, [&](std::int64_t part) {
@@ -151,25 +154,29 @@ void run_backward(const Sizes& s, const Tensor& grad_out, const Tensor& z, const
         T* const sums = parts.data.get() + part * parts.size;
         for (std::int64_t b = part * blocks / parts.count; b < (part + 1) * blocks / parts.count; ++b) {
             const std::int64_t n = b / per_image, first = b % per_image * block;
-            kernel({image<const T>(z, n), distances<const T>(grad_out, n), first, std::min(block, s.positions - first),
-                    s.channels, statistics.mean.get(), statistics.whitener.get(), s.form, image<T>(grad_z, n), sums,
-                    sums + s.channels, scratch.get()});
+            kernel({gaussian_image<const T>(z, n), gaussian_map<const T>(grad_out, n), first,
+                    std::min(block, s.positions - first), s.channels, statistics.mean.get(), statistics.whitener.get(),
+                    s.form, output, gaussian_image<T>(grad_z, n), sums, sums + s.channels, sums + parts.size - 1,
+                    scratch.get()});
         }
     });
-    parts.store(s, grad_mean, grad_whitener);
+    parts.store(s, choice.output == GaussianOutput::nll, statistics.whitener.get(), grad_mean, grad_whitener);
 }
 
 }  // namespace
 
-void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out) {
+void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out, GaussianOutput output,
+              double saturation) {
     const Check checks("gaussian");
     const Sizes s = check(checks, z, mean, whitener, out, "out");
     checks.output({"out", out});
-    for_dtype(z.dtype, [&]<class T>() { run_forward<T>(s, z, mean, whitener, out); });
+    check_saturation(checks, saturation);
+    for_dtype(z.dtype, [&]<class T>() { run_forward<T>(s, z, mean, whitener, out, {output, saturation}); });
 }
 
 void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
-                       const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener) {
+                       const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener,
+                       GaussianOutput output, double saturation) {
     const Check checks("gaussian_backward");
     const Sizes s = check(checks, z, mean, whitener, grad_out, "grad_out");
     checks.floating({{"z", z}, {"grad_z", grad_z}, {"grad_mean", grad_mean}, {"grad_whitener", grad_whitener}});
@@ -179,8 +186,10 @@ void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& me
     checks.output({"grad_z", grad_z});
     checks.output({"grad_mean", grad_mean});
     checks.output({"grad_whitener", grad_whitener});
-    for_dtype(z.dtype,
-              [&]<class T>() { run_backward<T>(s, grad_out, z, mean, whitener, grad_z, grad_mean, grad_whitener); });
+    check_saturation(checks, saturation);
+    for_dtype(z.dtype, [&]<class T>() {
+        run_backward<T>(s, grad_out, z, mean, whitener, grad_z, grad_mean, grad_whitener, {output, saturation});
+    });
 }
 
 }  // namespace normscan

@@ -7,6 +7,7 @@
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/gaussian_output.hpp"
 #include "ops/parallel.hpp"
 #include "ops/planes.hpp"
 
@@ -33,7 +34,8 @@ void check(const Check& check, const Tensor& z, const Tensor& mean, const Tensor
 }
 
 template <class T>
-void run(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out) {
+void run(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+         const kernels::Output<T>& output) {
     constexpr std::int64_t tile = kernels::position_tile, group = kernels::position_images;
     const auto kernel = kernels_of<T>(NORMSCAN_CHOOSE(gaussian_positions)).forward;
     const std::int64_t images = z.size(0), channels = z.size(1), width = z.size(3), positions = z.size(2) * width;
@@ -44,17 +46,22 @@ void run(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tens
         const std::int64_t first = task * tile;
         const Buffer<T> scratch(tile * channels * group);
         for (std::int64_t n = 0; n < images; n += group) {
-            kernel({planes<const T>(z, n), z.step(0), std::min(group, images - n), means, whiteners, map_of<T>(out, n),
-                    out.step(0), first, std::min(tile, positions - first), channels, scratch.get()});
+            kernel({planes<const T>(z, n), z.step(0), std::min(group, images - n), means, whiteners, output,
+                    map_of<T>(out, n), out.step(0), first, std::min(tile, positions - first), channels, scratch.get()});
         }
     });
 }
 
 }  // namespace
 
-void gaussian_positions(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out) {
-    check(Check("gaussian_positions"), z, mean, whitener, out);
-    for_dtype(z.dtype, [&]<class T>() { run<T>(z, mean, whitener, out); });
+void gaussian_positions(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+                        GaussianOutput output, double saturation) {
+    const Check checks("gaussian_positions");
+    check(checks, z, mean, whitener, out);
+    check_saturation(checks, saturation);
+    for_dtype(z.dtype, [&]<class T>() {
+        run<T>(z, mean, whitener, out, kernel_output<T>(output, saturation, nll_offset(z.size(1))));
+    });
 }
 
 }  // namespace normscan

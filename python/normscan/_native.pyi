@@ -24,6 +24,7 @@ class Tensor(Protocol):
 
 _Resize = Literal["stretch", "fit", "crop"]
 _Metric = Literal["l1", "l2", "cosine", "relative_l1", "ssim", "cs"]
+_Output = Literal["squared_distance", "saturated", "nll"]
 _Fuse = Literal["sum", "product"]
 _Pool = Literal["mean", "max", "topk", "quantile", "area"]
 _Group = Literal["mean", "max", "fraction"]
@@ -47,9 +48,18 @@ def prepare(image: Tensor, out: Tensor, *, resize: _Resize | str, mean: Sequence
 def restore(map: Tensor, out: Tensor, *, resize: _Resize | str) -> None:
     """The inverse geometry: map [h,w] float32 -> out [H,W] float32, the picture's own size."""
 
-def gaussian(z: Tensor, mean: Tensor, whitener: Tensor, out: Tensor) -> None:
-    """Squared Mahalanobis distance, in squared standard deviations (PaDiM, eq. 2).
+def gaussian(
+    z: Tensor,
+    mean: Tensor,
+    whitener: Tensor,
+    out: Tensor,
+    *,
+    output: _Output | str = "squared_distance",
+    saturation: float = 1.0,
+) -> None:
+    """Squared Mahalanobis distance d2, in squared standard deviations (PaDiM, eq. 2), or what `output` makes of it.
 
+    "saturated": 1 - exp(-d2 / saturation); "nll": d2 / 2 + D log(2 pi) / 2 - log |det W|.
     z [N,D] or [N,C,H,W], mean [D], whitener [1], [D] or [D,D] (inverse Cholesky factor, lower) -> out [N] or [N,H,W]
     """
 
@@ -61,8 +71,25 @@ def gaussian_backward(
     grad_z: Tensor,
     grad_mean: Tensor,
     grad_whitener: Tensor,
+    *,
+    output: _Output | str = "squared_distance",
+    saturation: float = 1.0,
 ) -> None: ...
-def gaussian_positions(z: Tensor, mean: Tensor, whitener: Tensor, out: Tensor) -> None:
+def gaussian_mixture(z: Tensor, means: Tensor, whiteners: Tensor, log_weights: Tensor, out: Tensor) -> None:
+    """Negative log-likelihood of a mixture of K Gaussians, in nats.
+
+    z [N,D] or [N,C,H,W], means [K,D], whiteners [K,1], [K,D] or [K,D,D], log_weights [K] -> out [N] or [N,H,W]
+    """
+
+def gaussian_positions(
+    z: Tensor,
+    mean: Tensor,
+    whitener: Tensor,
+    out: Tensor,
+    *,
+    output: _Output | str = "squared_distance",
+    saturation: float = 1.0,
+) -> None:
     """The same with a Gaussian of its own at every position.
 
     z [N,C,H,W], mean [C,H,W], whitener [H,W,C,C] (lower) or packed [H,W,C(C+1)/2] -> out [N,H,W]

@@ -29,10 +29,16 @@ def lower(size: int) -> torch.Tensor:
     return (randn(size, size, seed=2).detach().tril() + 2 * torch.eye(size, dtype=torch.float64)).requires_grad_()
 
 
+SQUARED = ("squared_distance", 1.0)
 CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "gaussian full": (gaussian, (randn(5, 3), randn(3, seed=1), lower(3))),
-    "gaussian diagonal": (gaussian, (randn(2, 3, 4, 5), randn(3, seed=1), randn(3, seed=2))),
-    "gaussian isotropic": (gaussian, (randn(5, 3), randn(3, seed=1), randn(1, seed=2))),
+    "gaussian full": (gaussian, (randn(5, 3), randn(3, seed=1), lower(3), *SQUARED)),
+    "gaussian diagonal": (gaussian, (randn(2, 3, 4, 5), randn(3, seed=1), randn(3, seed=2), *SQUARED)),
+    "gaussian isotropic": (gaussian, (randn(5, 3), randn(3, seed=1), randn(1, seed=2), *SQUARED)),
+    **{
+        f"gaussian {form} {output}": (gaussian, (randn(5, 3), randn(3, seed=1), whitener, output, 2.5))
+        for form, whitener in (("full", lower(3)), ("diagonal", randn(3, seed=2)), ("isotropic", randn(1, seed=2)))
+        for output in ("saturated", "nll")
+    },
     **{f"distance {m}": (distance_map, (randn(2, 3, 7, 6), randn(2, 3, 7, 6, seed=1), m, 5)) for m in METRICS},
     "attention": (attention_forward, (randn(2, 2, 5, 3), randn(2, 2, 7, 3, seed=1), randn(2, 2, 7, 4, seed=2), 0.6)),
     "attention bias": (
@@ -65,8 +71,8 @@ def test_gradcheck(name: str) -> None:
             lambda q, k, v, b: ops.attention(q, k, v, scale=scale, bias=b, grid=grid), (*inputs, bias)
         )
         return
-    if name == "gaussian full":  # the upper triangle is not read
-        assert torch.autograd.gradcheck(lambda z, m, w: op(z, m, w.tril()), args)
+    if name.startswith("gaussian full"):  # the upper triangle is not read
+        assert torch.autograd.gradcheck(lambda z, m, w: op(z, m, w.tril(), *args[3:]), args[:3])
         return
     assert torch.autograd.gradcheck(op, args)
 
@@ -76,7 +82,7 @@ POSITIONS = (randn(2, 3, 4, 5), randn(3, 4, 5, seed=1), randn(4, 5, 6, seed=2))
 
 def test_opcheck_without_a_backward() -> None:
     torch.library.opcheck(
-        gaussian_positions, [x.detach() for x in POSITIONS], test_utils=("test_schema", "test_faketensor")
+        gaussian_positions, (*(x.detach() for x in POSITIONS), *SQUARED), test_utils=("test_schema", "test_faketensor")
     )
 
 
@@ -90,8 +96,8 @@ def test_no_backward_is_said_at_the_call(index: int, name: str) -> None:
 
 
 def test_double_backward_raises() -> None:
-    z, mean, whitener = CASES["gaussian full"][1]
-    (first,) = torch.autograd.grad(gaussian(z, mean, whitener).sum(), z, create_graph=True)
+    z, mean, whitener = CASES["gaussian full"][1][:3]
+    (first,) = torch.autograd.grad(ops.gaussian(z, mean, whitener).sum(), z, create_graph=True)
     with pytest.raises(RuntimeError, match=r"does not require grad|no autograd"):
         torch.autograd.grad(first.sum(), z)
 
@@ -103,9 +109,14 @@ def test_double_backward_raises() -> None:
         (lambda q, k, v, b: ops.attention(q, k, v, bias=b, grid=(2, 3)), [(1, 2, 6, 3)] * 3 + [(2, 3, 5)]),
         (lambda a, b: ops.distance_map(a, b, metric="ssim"), [(2, 3, 12, 9)] * 2),
         (ops.gaussian, [(6, 3), (3,), (3, 3)]),
+        (lambda *xs: ops.gaussian(*xs, output="nll"), [(6, 3), (3,), (3, 3)]),
         (ops.gaussian_positions, [(6, 3, 2, 5), (3, 2, 5), (2, 5, 3, 3)]),
+        (
+            lambda *xs: ops.gaussian_positions(*xs, output="saturated", saturation=2.5),
+            [(6, 3, 2, 5), (3, 2, 5), (2, 5, 3, 3)],
+        ),
     ],
-    ids=["attention", "attention bias", "distance", "gaussian", "gaussian_positions"],
+    ids=["attention", "attention bias", "distance", "gaussian", "gaussian nll", "gaussian_positions", "saturated"],
 )
 def test_numpy_equals_torch(function: Callable[..., Any], shapes: list[tuple[int, ...]]) -> None:
     arrays = [randn(*shape, seed=i).detach().float() for i, shape in enumerate(shapes)]
@@ -185,7 +196,7 @@ def test_mixed_kinds_are_refused() -> None:
 
 def test_a_tensor_elsewhere_is_refused() -> None:
     meta = torch.zeros(2, 3, device="meta")
-    found = gaussian(meta, meta[0], meta[0])  # the fake kernel: shapes only
+    found = ops.gaussian(meta, meta[0], meta[0])  # the fake kernel: shapes only
     assert found.device.type == "meta"
     assert found.shape == (2,)
 

@@ -25,6 +25,7 @@ from reference import resample as reference_resample
 from reference import smooth as reference_smooth
 from tolerances import assert_close
 
+OUTPUTS = ("squared_distance", "saturated", "nll")
 LEVELS = ("baseline", "avx2", "avx512")
 
 
@@ -82,11 +83,28 @@ def check_gaussian(dtype: str, channels: int) -> None:
                 normal(2, 3, 19, dtype=dtype),
             )
             out, grads = unwritten(2, 3, 19, dtype=dtype), [unwritten(*x.shape, dtype=dtype) for x in (z, mean, form)]
-            _native.gaussian(place(z), mean, form, out)
-            _native.gaussian_backward(grad_out, place(z), mean, form, *grads)
-            assert_close(out, reference_gaussian.gaussian(z, mean, form), "gaussian")
-            for found, want in zip(grads, reference_gaussian.gaussian_backward(grad_out, z, mean, form), strict=True):
-                assert_close(found, want, "gaussian_backward")
+            for output in OUTPUTS:
+                _native.gaussian(place(z), mean, form, out, output=output, saturation=channels)
+                _native.gaussian_backward(grad_out, place(z), mean, form, *grads, output=output, saturation=channels)
+                arguments, options = (z, mean, form), {"output": output, "saturation": channels}
+                assert_close(out, reference_gaussian.gaussian(*arguments, **options), "gaussian")
+                expected = reference_gaussian.gaussian_backward(grad_out, *arguments, **options)
+                for found, want in zip(grads, expected, strict=True):
+                    assert_close(found, want, "gaussian_backward")
+
+
+def check_gaussian_mixture(dtype: str, channels: int) -> None:
+    means, log_weights = normal(3, channels, dtype=dtype, seed=1), normal(3, dtype=dtype, seed=2)
+    for whiteners in (
+        normal(3, 1, dtype=dtype),
+        normal(3, channels, dtype=dtype),
+        np.tril(normal(3, channels, channels, dtype=dtype)),
+    ):
+        for place in LAYOUTS.values():
+            z, out = normal(2, channels, 3, 29, dtype=dtype), unwritten(2, 3, 29, dtype=dtype)
+            _native.gaussian_mixture(place(z), means, whiteners, log_weights, out)
+            expected = reference_gaussian.gaussian_mixture(z, means, whiteners, log_weights)
+            assert_close(out, expected, "gaussian_mixture")
 
 
 def check_gaussian_positions(dtype: str, channels: int) -> None:
@@ -95,12 +113,14 @@ def check_gaussian_positions(dtype: str, channels: int) -> None:
         z, mean = normal(images, channels, 3, 19, dtype=dtype), normal(channels, 3, 19, dtype=dtype, seed=1)
         full = np.tril(normal(3, 19, channels, channels, dtype=dtype, seed=2))
         packed = np.ascontiguousarray(full[(..., *np.tril_indices(channels))])
-        expected = reference_gaussian.gaussian_positions(z, mean, full)
-        for whitener in (full, packed):
-            for place in LAYOUTS.values():
-                out = unwritten(images, 3, 19, dtype=dtype)
-                _native.gaussian_positions(place(z), mean, whitener, out)
-                assert_close(out, expected, "gaussian_positions")
+        for output in OUTPUTS:
+            options = {"output": output, "saturation": channels}
+            expected = reference_gaussian.gaussian_positions(z, mean, full, **options)
+            for whitener in (full, packed):
+                for place in LAYOUTS.values():
+                    out = unwritten(images, 3, 19, dtype=dtype)
+                    _native.gaussian_positions(place(z), mean, whitener, out, **options)
+                    assert_close(out, expected, "gaussian_positions")
 
 
 def check_gaussian_positions_fit(dtype: str, channels: int) -> None:
@@ -203,6 +223,7 @@ def _main() -> None:
     for dtype in FLOATS:
         for channels in (1, 7, 8, 16, 19, 33):
             check_gaussian(dtype, channels)
+            check_gaussian_mixture(dtype, channels)
             check_gaussian_positions(dtype, channels)
             check_gaussian_positions_fit(dtype, channels)
             check_attention(dtype, channels)

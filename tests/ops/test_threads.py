@@ -32,7 +32,12 @@ def _gaussian(dtype: str) -> Results:
     out, grads = unwritten(3, 61, 67, dtype=dtype), [unwritten(*x.shape, dtype=dtype) for x in (z, mean, whitener)]
     _native.gaussian(z, mean, whitener, out)
     _native.gaussian_backward(normal(3, 61, 67, dtype=dtype), z, mean, whitener, *grads)
-    return (out, *grads)
+    likely, likely_grads = unwritten(*out.shape, dtype=dtype), [unwritten(*x.shape, dtype=dtype) for x in grads]
+    _native.gaussian(z, mean, whitener, likely, output="nll")
+    _native.gaussian_backward(out, z, mean, whitener, *likely_grads, output="nll")
+    mixed = unwritten(*out.shape, dtype=dtype)
+    _native.gaussian_mixture(z, np.stack([mean, -mean]), np.stack([whitener] * 2), mean[:2].copy(), mixed)
+    return (out, *grads, likely, *likely_grads, mixed)
 
 
 def _gaussian_positions(dtype: str) -> Results:

@@ -1,12 +1,14 @@
-"""Squared Mahalanobis distance to one Gaussian: the slow float64 truth.
+"""How far a latent lies from a Gaussian: the slow float64 truth.
 
-    y = W (z - mean),   out = sum_d y_d^2        (PaDiM, Defard et al. 2021, eq. 2, with W^T W = inverse covariance)
+    y = W (z - mean),   d2 = sum_d y_d^2        (PaDiM, Defard et al. 2021, eq. 2, with W^T W = inverse covariance)
+    out = d2,   1 - exp(-d2 / saturation)   or   d2 / 2 + D log(2 pi) / 2 - log |det W|
 
 W is 1/sigma (isotropic, [1]), 1/sigma_d (diagonal, [D]) or the inverse Cholesky factor (full, [D,D]; only the lower
-triangle is read). With g the gradient of the loss with respect to out, and d = z - mean:
+triangle is read). With g the gradient of the loss with respect to d2, and d = z - mean:
 
     dL/dy = 2 g y;   dL/dz = W^T dL/dy;   dL/dmean = -sum over images and positions of dL/dz;
-    dL/dW_ij = sum of (dL/dy)_i d_j for j <= i, 0 above (diagonal form: its diagonal; isotropic: its trace)
+    dL/dW_ij = sum of (dL/dy)_i d_j for j <= i, 0 above (diagonal form: its diagonal; isotropic: its trace); through
+    the likelihood's determinant W_ii has, besides, the gradient -sum of dL/dout / W_ii
 """
 
 from __future__ import annotations
@@ -29,23 +31,41 @@ def _deviation(z: Array, mean: Array) -> Array:
     return np.moveaxis(z, 1, -1) - mean
 
 
-def gaussian(z: ArrayLike, mean: ArrayLike, whitener: ArrayLike) -> Array:
-    """z [N,D] or [N,C,H,W], mean [D], whitener [1], [D] or [D,D] -> [N] or [N,H,W], in squared standard deviations."""
+def gaussian(
+    z: ArrayLike, mean: ArrayLike, whitener: ArrayLike, *, output: str = "squared_distance", saturation: float = 1.0
+) -> Array:
+    """z [N,D] or [N,C,H,W], mean [D], whitener [1], [D] or [D,D] -> [N] or [N,H,W]."""
     z, mean, whitener = (np.asarray(x, np.float64) for x in (z, mean, whitener))
-    y = _deviation(z, mean) @ _full(whitener, mean.size).T
-    return np.sum(y**2, axis=-1)
+    full = _full(whitener, mean.size)
+    squared = np.sum((_deviation(z, mean) @ full.T) ** 2, axis=-1)
+    if output == "saturated":
+        return -np.expm1(-squared / saturation)
+    if output == "nll":
+        return 0.5 * (squared + mean.size * np.log(2 * np.pi)) - np.log(np.abs(np.diag(full))).sum()
+    return squared
 
 
 def gaussian_backward(
-    grad_out: ArrayLike, z: ArrayLike, mean: ArrayLike, whitener: ArrayLike
+    grad_out: ArrayLike,
+    z: ArrayLike,
+    mean: ArrayLike,
+    whitener: ArrayLike,
+    *,
+    output: str = "squared_distance",
+    saturation: float = 1.0,
 ) -> tuple[Array, Array, Array]:
     """grad_out as `gaussian`'s result -> gradients of z, mean and whitener, each in the shape of its argument."""
     grad_out, z, mean, whitener = (np.asarray(x, np.float64) for x in (grad_out, z, mean, whitener))
     full = _full(whitener, mean.size)
     deviation = _deviation(z, mean)
-    grad_y = 2.0 * grad_out[..., None] * (deviation @ full.T)
+    slope = {"squared_distance": np.float64(1.0), "nll": np.float64(0.5)}.get(output)
+    if slope is None:
+        slope = np.exp(-gaussian(z, mean, whitener) / saturation) / saturation
+    grad_y = 2.0 * (grad_out * slope)[..., None] * (deviation @ full.T)
     grad_deviation = grad_y @ full
     grad_full = grad_y.reshape(-1, mean.size).T @ deviation.reshape(-1, mean.size)
+    if output == "nll":
+        grad_full -= np.diag(grad_out.sum() / np.diag(full))
     if whitener.ndim == 2:
         grad_whitener = np.tril(grad_full)
     elif whitener.size == mean.size:
@@ -53,6 +73,14 @@ def gaussian_backward(
     else:
         grad_whitener = np.array([np.trace(grad_full)])
     return np.moveaxis(grad_deviation, -1, 1), -grad_deviation.reshape(-1, mean.size).sum(axis=0), grad_whitener
+
+
+def gaussian_mixture(z: ArrayLike, means: ArrayLike, whiteners: ArrayLike, log_weights: ArrayLike) -> Array:
+    """means [K,D], whiteners [K,1], [K,D] or [K,D,D], log_weights [K] -> [N] or [N,H,W], in nats."""
+    means, whiteners, log_weights = (np.asarray(x, np.float64) for x in (means, whiteners, log_weights))
+    parameters = zip(means, whiteners, log_weights, strict=True)
+    likelihoods = [weight - gaussian(z, mean, whitener, output="nll") for mean, whitener, weight in parameters]
+    return -np.logaddexp.reduce(likelihoods, axis=0)
 
 
 def unpacked(packed: ArrayLike, channels: int) -> Array:
@@ -63,14 +91,16 @@ def unpacked(packed: ArrayLike, channels: int) -> Array:
     return full
 
 
-def gaussian_positions(z: ArrayLike, mean: ArrayLike, whitener: ArrayLike) -> Array:
+def gaussian_positions(
+    z: ArrayLike, mean: ArrayLike, whitener: ArrayLike, *, output: str = "squared_distance", saturation: float = 1.0
+) -> Array:
     """z [N,C,H,W], mean [C,H,W], whitener [H,W,C,C] or packed [H,W,C(C+1)/2] -> [N,H,W]: `gaussian` at each."""
     z, mean, whitener = (np.asarray(x, np.float64) for x in (z, mean, whitener))
     if whitener.ndim == 3:
         whitener = unpacked(whitener, len(mean))
     out = np.empty((len(z), *z.shape[2:]))
     for y, x in np.ndindex(*z.shape[2:]):
-        out[:, y, x] = gaussian(z[:, :, y, x], mean[:, y, x], whitener[y, x])
+        out[:, y, x] = gaussian(z[:, :, y, x], mean[:, y, x], whitener[y, x], output=output, saturation=saturation)
     return out
 
 

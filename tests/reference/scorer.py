@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reference.distance import distance
-from reference.gaussian import gaussian, gaussian_positions
+from reference.gaussian import gaussian, gaussian_mixture, gaussian_positions
 from reference.pool import pool
 from reference.resample import resample
 from reference.smooth import smooth
@@ -38,8 +38,13 @@ def _term_map(term: Mapping[str, Any], outputs: Mapping[str, Array], stats: Mapp
     tensors = [outputs[name] for name in term["of"]]
     if term["op"] == "distance":
         return distance(*tensors, metric=term["metric"], window=term.get("window", 11))
-    measure = gaussian_positions if term["per"] == "position" else gaussian
-    found = measure(tensors[0], stats[f"{term['stats']}.mean"], stats[f"{term['stats']}.whitener"])
+    statistics = [stats[f"{term['stats']}.{name}"] for name in ("mean", "whitener")]
+    if term["op"] == "gaussian_mixture":
+        found = gaussian_mixture(tensors[0], *statistics, stats[f"{term['stats']}.log_weights"])
+    else:
+        measure = gaussian_positions if term["per"] == "position" else gaussian
+        options = {"output": term.get("output", "squared_distance"), "saturation": term.get("saturation", 1.0)}
+        found = measure(tensors[0], *statistics, **options)
     return found.reshape(-1, 1, 1) if term["per"] == "vector" else found
 
 

@@ -23,6 +23,8 @@ SSIM: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "ss
 L1: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "l1", "weight": 0.25}
 LATENT: Spec = {"op": "gaussian", "of": ["latent"], "stats": "latent", "form": "full", "per": "position_shared"}
 POSITION: Spec = LATENT | {"stats": "place", "per": "position"}
+MIXTURE: Spec = LATENT | {"op": "gaussian_mixture", "stats": "mixed"}
+SATURATED: Spec = {"output": "saturated", "saturation": 5.5}
 LEVELS: list[Spec] = [{"op": "distance", "of": [f"student_{k}", f"teacher_{k}"], "metric": "cosine"} for k in (1, 2)]
 VECTOR: Spec = {
     "op": "gaussian",
@@ -55,6 +57,12 @@ SPECS: dict[str, Spec] = {
     "a vector times a map": at_image(VECTOR, L1 | {"weight": 1}, fuse="product", pool="mean"),
     "padim": at_image(POSITION, pool="max", map={"size": "input", "blur_sigma": 4.0}),
     "positions and a vector": spec_of(VECTOR, POSITION | {"scale": 3.5, "pool": {"topk": 0.1}}),
+    "saturated, and a likelihood": spec_of(LATENT | SATURATED, LATENT | {"output": "nll"}),
+    "positions, likely": at_image(POSITION | {"output": "nll"}, POSITION | SATURATED, pool="mean"),
+    "a mixture": spec_of(MIXTURE, MIXTURE | {"form": "diagonal", "stats": "spread"}),
+    "a mixture of vectors": spec_of(
+        VECTOR | {"op": "gaussian_mixture", "form": "isotropic", "stats": "round"}, VECTOR | {"output": "nll"}
+    ),
     "a small map": spec_of(SSIM, map={"size": [5, 7], "blur_sigma": 3.0}),
     "a term without weight": spec_of(SSIM, L1 | {"weight": 0}),
     "contrast and structure": spec_of(SSIM | {"metric": "cs", "window": 7}),
@@ -68,6 +76,15 @@ def stats_of(dtype: str = "float32") -> dict[str, Array]:
         "latent.whitener": np.tril(normal(6, 6, dtype=dtype, seed=8)) + 2 * np.eye(6, dtype=dtype),
         "place.mean": normal(6, 3, 4, dtype=dtype, seed=11),
         "place.whitener": np.tril(normal(3, 4, 6, 6, dtype=dtype, seed=12)),
+        "mixed.mean": normal(3, 6, dtype=dtype, seed=13),
+        "mixed.whitener": np.tril(normal(3, 6, 6, dtype=dtype, seed=14)) + 2 * np.eye(6, dtype=dtype),
+        "mixed.log_weights": np.log(np.array([0.5, 0.3, 0.2], dtype)),
+        "spread.mean": normal(2, 6, dtype=dtype, seed=15),
+        "spread.whitener": 0.5 + uniform(2, 6, dtype=dtype, seed=16),
+        "spread.log_weights": np.log(np.array([0.6, 0.4], dtype)),
+        "round.mean": normal(2, 19, dtype=dtype, seed=17),
+        "round.whitener": 0.5 + uniform(2, 1, dtype=dtype, seed=18),
+        "round.log_weights": np.log(np.array([0.6, 0.4], dtype)),
         "vector.mean": normal(19, dtype=dtype, seed=7),
         "vector.whitener": 0.5 + uniform(19, dtype=dtype, seed=6),
     }
@@ -246,6 +263,26 @@ def test_missing_statistics_are_named(missing: str) -> None:
 def test_a_whitener_that_is_not_of_the_form_is_refused(form: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ArgumentError, match=r"latent\.whitener"):
         scorer_of(spec_of(LATENT | {"form": form}), stats_of() | {"latent.whitener": np.ones(shape, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("mean", (6,), r"\[6\], expected \[K,D\] for a mixture"),
+        ("mean", (0, 6), r"empty.*\[0,6\]"),
+        ("mean", (2, 6), r"log_weights has shape \[3\].*\[2\]"),
+        ("whitener", (3, 6), r"\[3,6\], expected \[K,D,D\] .*\[3,6,6\]"),
+        ("log_weights", (2,), r"\[2\], expected \[K\] .*\[3\]"),
+    ],
+)
+def test_mixture_statistics_of_a_wrong_shape_are_refused(name: str, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ArgumentError, match=r"mixed\.") as caught:
+        scorer_of(SPECS["a mixture"], stats_of() | {f"mixed.{name}": np.ones(shape, np.float32)})
+    assert re.search(message, str(caught.value)), caught.value
+    stats = stats_of()
+    del stats[f"mixed.{name}"]
+    with pytest.raises(ArgumentError, match=rf"mixed\.{name}.* is missing"):
+        scorer_of(SPECS["a mixture"], stats)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

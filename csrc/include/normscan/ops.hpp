@@ -28,6 +28,11 @@ inline constexpr std::array<std::string_view, 6> metric_names = {"l1", "l2", "co
 enum class Fuse { sum, product };
 inline constexpr std::array<std::string_view, 2> fuse_names = {"sum", "product"};
 
+// What a Gaussian over D channels gives of a squared distance d2: itself; 1 - exp(-d2 / saturation), in 0..1 (Welsch's
+// function); or the negative log-likelihood d2 / 2 + D log(2 pi) / 2 - log |det W| in nats.
+enum class GaussianOutput { squared_distance, saturated, nll };
+inline constexpr std::array<std::string_view, 3> gaussian_output_names = {"squared_distance", "saturated", "nll"};
+
 enum class PoolMethod { mean, max, topk, quantile, area };
 inline constexpr std::array<std::string_view, 5> pool_names = {"mean", "max", "topk", "quantile", "area"};
 
@@ -63,15 +68,23 @@ void restore(const Tensor& map, const Tensor& out, Resize resize);
 
 // Squared Mahalanobis distance |W (z - mean)|^2, in squared standard deviations (PaDiM, eq. 2).
 // z [N,D] or [N,C,H,W], mean [D], whitener [1] (1/sigma), [D] (1/sigma each) or [D,D] (inverse Cholesky factor, only
-// the lower triangle is read) -> out [N] or [N,H,W].
-void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out);
+// the lower triangle is read) -> out [N] or [N,H,W]: the squared distance, or what `output` makes of it.
+void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+              GaussianOutput output = GaussianOutput::squared_distance, double saturation = 1.0);
 void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
-                       const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener);
+                       const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener,
+                       GaussianOutput output = GaussianOutput::squared_distance, double saturation = 1.0);
 
-// The same with a Gaussian of its own at every position (PaDiM, eq. 2). There is no backward.
+// Negative log-likelihood of a mixture of K Gaussians, -log sum_k exp(log_weights[k] - nll_k), in nats. No backward.
+// z and out as above, means [K,D], whiteners [K,1], [K,D] or [K,D,D], log_weights [K] (of weights that sum to 1).
+void gaussian_mixture(const Tensor& z, const Tensor& means, const Tensor& whiteners, const Tensor& log_weights,
+                      const Tensor& out);
+
+// `gaussian` with a Gaussian of its own at every position (PaDiM, eq. 2). There is no backward.
 // z [N,C,H,W], mean [C,H,W], whitener [H,W,C,C] (only lower triangles are read; stride 1 along their rows) or packed
 // [H,W,C(C+1)/2] (the rows of a lower triangle one after the other: half the memory) -> out [N,H,W].
-void gaussian_positions(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out);
+void gaussian_positions(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+                        GaussianOutput output = GaussianOutput::squared_distance, double saturation = 1.0);
 
 // Takes z [N,C,H,W] into the mean [C,H,W] and scatter (packed lower triangles [H,W,C(C+1)/2]: sums of products of
 // deviations from the mean) of the `count` images before; both float64 and updated in place, zeros at first.

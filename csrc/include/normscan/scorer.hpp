@@ -16,7 +16,8 @@ using NamedTensors = std::map<std::string, Tensor, std::less<>>;
 class Scorer {
   public:
     // stats: "<stats>.mean" and "<stats>.whitener" of every Gaussian term, in the shapes of `gaussian` or, per
-    // "position", `gaussian_positions`; float32 or float64; they are copied.
+    // "position", `gaussian_positions`; of a mixture those of `gaussian_mixture`, with "<stats>.log_weights"; float32
+    // or float64; they are copied.
     Scorer(ScoringSpec spec, const NamedTensors& stats);
     ~Scorer();
     Scorer(Scorer&&) noexcept;

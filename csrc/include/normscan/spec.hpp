@@ -23,15 +23,15 @@ struct InputSpec {
     std::vector<double> mean, std;  // one entry a channel
 };
 
-enum class TermOp { distance, gaussian };
-inline constexpr std::array<std::string_view, 2> term_op_names = {"distance", "gaussian"};
+enum class TermOp { distance, gaussian, gaussian_mixture };
+inline constexpr std::array<std::string_view, 3> term_op_names = {"distance", "gaussian", "gaussian_mixture"};
 
-// What the whitener of a Gaussian term is: [1], [D] or [D,D].
+// What the whitener of a Gaussian term is: [1], [D] or [D,D]; of a mixture [K,1], [K,D] or [K,D,D].
 enum class Form { isotropic, diagonal, full };
 inline constexpr std::array<std::string_view, 3> form_names = {"isotropic", "diagonal", "full"};
 
 // vector: z [N,D], no map. position_shared: z [N,C,H,W], one Gaussian for all positions. position: one at each position
-// (form "full": mean [C,H,W], whitener [H,W,C,C] or packed [H,W,C(C+1)/2]).
+// (form "full": mean [C,H,W], whitener [H,W,C,C] or packed [H,W,C(C+1)/2]; not for a mixture).
 enum class Per { vector, position_shared, position };
 inline constexpr std::array<std::string_view, 3> per_names = {"vector", "position_shared", "position"};
 
@@ -40,9 +40,11 @@ struct Term {
     std::vector<std::string> of;     // distance: what is judged, and its reference; gaussian: one name
     Metric metric = Metric::l1;      // distance
     int window = 11;                 // distance, ssim
-    std::string stats;               // gaussian: tensors "<stats>.mean", "<stats>.whitener"
-    Form form = Form::full;          // gaussian
-    Per per = Per::position_shared;  // gaussian
+    std::string stats;               // else: tensors "<stats>.mean", "<stats>.whitener", mixture: "<stats>.log_weights"
+    Form form = Form::full;          // gaussian, gaussian_mixture
+    Per per = Per::position_shared;  // gaussian, gaussian_mixture
+    GaussianOutput output = GaussianOutput::squared_distance;  // gaussian
+    double saturation = 1.0;                                   // gaussian, saturated
     Pooling pool;
     std::optional<double> scale;  // spread on validation normals; nothing counts as 1
     double weight = 1.0;

@@ -1,49 +1,24 @@
 #include "ops/kernels/gaussian.hpp"
 
 #include "ops/kernels/gather.hpp"
-#include "ops/kernels/multiply.hpp"
+#include "ops/kernels/gaussian_distance.hpp"
 
 namespace normscan::kernels {
 namespace {
 
 constexpr std::int64_t B = gaussian_positions;
 
-// Row i of the whitener times the centred block, into y [rows][B], for rows first..first+rows-1.
-template <class T>
-void whiten(const T* whitener, std::int64_t channels, std::int64_t first, std::int64_t rows, const T* x, T* y) {
-    const Matrix<const T> w = {whitener + first * channels, channels, 1};
-    multiply(rows, B, first + rows, w, x, B, y, B, false);
-}
-
-template <class T>
-void add_squares(const T* y, std::int64_t rows, T* sum) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-        for (std::int64_t p = 0; p < B; ++p) sum[p] += y[r * B + p] * y[r * B + p];
-    }
-}
-
 template <class T>
 void forward(const GaussianForward<T>& a) {
     T* const x = a.scratch;
-    T* const y = x + a.channels * B;
     T sum[B] = {};
     gather(a.z, a.first, a.count, a.channels, a.mean, x, B);
-    if (a.form == Whitener::full) {
-        for (std::int64_t i = 0; i < a.channels; i += gaussian_rows) {
-            const std::int64_t rows = smaller(gaussian_rows, a.channels - i);
-            whiten(a.whitener, a.channels, i, rows, x, y);
-            add_squares(y, rows, sum);
-        }
-    } else {
-        for (std::int64_t c = 0; c < a.channels; ++c) {
-            const T w = a.whitener[a.form == Whitener::diagonal ? c : 0];
-            for (std::int64_t p = 0; p < B; ++p) sum[p] += (w * x[c * B + p]) * (w * x[c * B + p]);
-        }
-    }
+    add_squared_distances(a.whitener, a.form, a.channels, x, x + a.channels * B, sum);
+    finish(a.output, sum, B);
     scatter(sum, a.out, a.first, a.count);
 }
 
-// d out / d (z - mean) into `grad`, and the gradient of the factors 1/sigma.
+// d squared distance / d (z - mean) into `grad`, and the gradient of the factors 1/sigma.
 template <class T>
 void backward_scaled(const GaussianBackward<T>& a, const T* x, const T* g, T* grad) {
     for (std::int64_t c = 0; c < a.channels; ++c) {
@@ -59,13 +34,10 @@ void backward_scaled(const GaussianBackward<T>& a, const T* x, const T* g, T* gr
     }
 }
 
-// The same for a full whitener: y = W x, grad = W' (2 g y), grad_W = (2 g y) x'.
+// The same for a full whitener and y = W x: grad = W' (2 g y), grad_W = (2 g y) x'.
 template <class T>
 void backward_full(const GaussianBackward<T>& a, const T* x, const T* g, T* grad, T* y, T* x_rows) {
     const std::int64_t D = a.channels, width = (D + gaussian_granule - 1) / gaussian_granule * gaussian_granule;
-    for (std::int64_t i = 0; i < D; i += gaussian_rows) {
-        whiten(a.whitener, D, i, smaller(gaussian_rows, D - i), x, y + i * B);
-    }
     for (std::int64_t i = 0; i < D; ++i) {
         for (std::int64_t p = 0; p < B; ++p) y[i * B + p] *= 2 * g[p];
     }
@@ -84,6 +56,21 @@ void backward_full(const GaussianBackward<T>& a, const T* x, const T* g, T* grad
     }
 }
 
+// g becomes the gradient of the squared distances, and for a full whitener y = W x.
+template <class T>
+void backward_output(const GaussianBackward<T>& a, const T* x, T* g, T* y) {
+    for (std::int64_t p = 0; p < B; ++p) *a.grad_offset += g[p];
+    const bool full = a.form == Whitener::full;
+    for (std::int64_t i = 0; full && i < a.channels; i += gaussian_rows) {
+        whiten(a.whitener, a.channels, i, smaller(gaussian_rows, a.channels - i), x, y + i * B);
+    }
+    T sum[B] = {};
+    if (a.output.kind == OutputKind::saturated) {
+        full ? add_squares(y, a.channels, sum) : add_squared_distances(a.whitener, a.form, a.channels, x, y, sum);
+    }
+    finish_backward(a.output, sum, g, B);
+}
+
 template <class T>
 void backward(const GaussianBackward<T>& a) {
     T* const x = a.scratch;
@@ -93,6 +80,7 @@ void backward(const GaussianBackward<T>& a) {
     T g[B] = {};
     gather(a.z, a.first, a.count, a.channels, a.mean, x, B);
     gather(a.grad_out, a.first, a.count, g);
+    backward_output(a, x, g, y);
     if (a.form == Whitener::full) {
         backward_full(a, x, g, grad, y, x_rows);
     } else {

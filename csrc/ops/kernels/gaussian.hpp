@@ -1,8 +1,9 @@
-// Squared Mahalanobis distances of one block of positions, and their gradients.
+// What a Gaussian gives of one block of positions, and its gradients.
 //
 // A block is gathered as [D][64], centred; lanes are positions, so a position's value never depends on its neighbours.
 #pragma once
 
+#include "ops/kernels/gaussian_output.hpp"
 #include "ops/kernels/isa.hpp"
 
 namespace normscan::kernels {
@@ -20,6 +21,7 @@ struct GaussianForward {
     const T* mean;
     const T* whitener;  // contiguous; full: [D][D] with zeros above the diagonal
     Whitener form;
+    Output<T> output;
     Map<T> out;
     T* scratch;  // (D + gaussian_rows) * gaussian_positions
 };
@@ -32,9 +34,11 @@ struct GaussianBackward {
     const T* mean;
     const T* whitener;
     Whitener form;
+    Output<T> output;
     Planes<T> grad_z;
     T* grad_mean;      // [D], added to
     T* grad_whitener;  // [1], [D] or [D][D in whole granules], added to; above the diagonal: meaningless
+    T* grad_offset;    // [1], added to: of `output.offset`
     T* scratch;        // (4 D + 16) * gaussian_positions
 };
 

@@ -4,6 +4,7 @@
 // it is most of the time, and an image's value never depends on the others.
 #pragma once
 
+#include "ops/kernels/gaussian_output.hpp"
 #include "ops/kernels/isa.hpp"
 
 namespace normscan::kernels {
@@ -17,6 +18,7 @@ struct GaussianPositions {
     std::int64_t z_image, images;
     Planes<const T> mean;
     Planes<const T> whitener;  // a channel is a row of the triangle; its step is 0 where triangles are packed
+    Output<T> output;          // its offset without the determinants
     Map<T> out;                // of the first image
     std::int64_t out_image;
     std::int64_t first, count, channels;  // positions first..first+count-1

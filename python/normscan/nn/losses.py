@@ -73,7 +73,5 @@ class GaussianDescriptor(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """z [N,C,H,W] -> scalar, in nats per position and channel."""
-        scale = self.scale
-        squared = ops.gaussian(z, self.mean, 1.0 / scale)
-        loss: Tensor = 0.5 * squared.mean() / z.shape[1] + scale.log().mean() + 0.5 * math.log(2.0 * math.pi)
+        loss: Tensor = ops.gaussian(z, self.mean, 1.0 / self.scale, output="nll").mean() / z.shape[1]
         return loss

@@ -32,7 +32,11 @@ class Input:
 
 @dataclass(frozen=True)
 class Term:
-    """One comparison over named network outputs; `distance` takes two, `gaussian` one and its statistics."""
+    """One comparison over named network outputs; `distance` takes two, `gaussian` one and its statistics.
+
+    `gaussian_mixture` is the negative log-likelihood of a mixture. Its statistics (K components in the tensors
+    "<stats>.mean", "<stats>.whitener" and "<stats>.log_weights") are the caller's: training fits single Gaussians only.
+    """
 
     op: str
     of: tuple[str, ...]
@@ -41,6 +45,10 @@ class Term:
     stats: str | None = None
     form: str | None = None
     per: str | None = None
+    output: str | None = None
+    """What a `gaussian` gives: "squared_distance" (the default), "saturated" or "nll"; see `normscan.ops.gaussian`."""
+    saturation: float | None = None
+    """Of a "saturated" `gaussian`: the squared distance that gives 1 - 1/e."""
     pool: Pool = "mean"
     scale: float | None = None
     """The term's spread on validation normals; filled in after training."""

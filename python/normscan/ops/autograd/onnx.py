@@ -9,6 +9,7 @@ import torch
 
 # Registered by import: the table below names them.
 from normscan.ops.autograd import attention as _attention  # noqa: F401
+from normscan.ops.autograd import gaussian_onnx
 
 
 def _differences(size: int) -> list[int]:
@@ -17,7 +18,7 @@ def _differences(size: int) -> list[int]:
 
 
 def translation_table(opset: int) -> dict[Any, Callable[..., Any]]:
-    """`custom_translation_table` for `torch.onnx.export`: attention as MatMul and Softmax, which every engine knows."""
+    """`custom_translation_table` for `torch.onnx.export`: the ops in operators that every engine knows."""
     from onnxscript import values
 
     op = values.Opset("", opset)
@@ -38,4 +39,4 @@ def translation_table(opset: int) -> dict[Any, Callable[..., Any]]:
             scores = op.Add(scores, spread(bias, *grid))
         return op.MatMul(op.Softmax(scores, axis=-1), v), op.ReduceLogSumExp(scores, keepdims=0)
 
-    return {torch.ops.normscan.attention_forward.default: attention}
+    return {torch.ops.normscan.attention_forward.default: attention, **gaussian_onnx.translations(op)}
