@@ -65,7 +65,7 @@ function(normscan_add_cuda_emulation)
   normscan_add_cuda_module(_cuda_emulated ${copies} tests/cuda_emulation/emulation.cpp)
   target_include_directories(_cuda_emulated BEFORE PRIVATE tests/cuda_emulation)
   target_compile_definitions(_cuda_emulated PRIVATE NORMSCAN_EMULATED_CUDA)
-  target_compile_options(_cuda_emulated PRIVATE -O1)
+  target_compile_options(_cuda_emulated PRIVATE -O1 -Wno-unknown-pragmas) # "unroll" is nvcc's
   if("thread" IN_LIST NORMSCAN_SANITIZE OR NORMSCAN_SANITIZE STREQUAL "thread")
     set_source_files_properties(tests/cuda_emulation/emulation.cpp PROPERTIES COMPILE_OPTIONS -fno-sanitize=thread
                                 COMPILE_DEFINITIONS EMULATION_THREAD_SANITIZER)
