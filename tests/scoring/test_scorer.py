@@ -265,26 +265,6 @@ def test_a_whitener_that_is_not_of_the_form_is_refused(form: str, shape: tuple[i
         scorer_of(spec_of(LATENT | {"form": form}), stats_of() | {"latent.whitener": np.ones(shape, np.float32)})
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "message"),
-    [
-        ("mean", (6,), r"\[6\], expected \[K,D\] for a mixture"),
-        ("mean", (0, 6), r"empty.*\[0,6\]"),
-        ("mean", (2, 6), r"log_weights has shape \[3\].*\[2\]"),
-        ("whitener", (3, 6), r"\[3,6\], expected \[K,D,D\] .*\[3,6,6\]"),
-        ("log_weights", (2,), r"\[2\], expected \[K\] .*\[3\]"),
-    ],
-)
-def test_mixture_statistics_of_a_wrong_shape_are_refused(name: str, shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ArgumentError, match=r"mixed\.") as caught:
-        scorer_of(SPECS["a mixture"], stats_of() | {f"mixed.{name}": np.ones(shape, np.float32)})
-    assert re.search(message, str(caught.value)), caught.value
-    stats = stats_of()
-    del stats[f"mixed.{name}"]
-    with pytest.raises(ArgumentError, match=rf"mixed\.{name}.* is missing"):
-        scorer_of(SPECS["a mixture"], stats)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_packed_triangles_score_as_full_ones(dtype: str) -> None:
     """And what stands above the diagonal of full ones is not read."""

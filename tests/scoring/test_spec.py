@@ -92,7 +92,6 @@ def test_defaults_are_written_out() -> None:
         ("terms[1].per", "vector"),
         ("terms[1].form", "diagonal"),
         ("terms[1].form", "isotropic"),
-        ("terms[1].output", "nll"),
         ("input.resize", "crop"),
         ("input.resize", "stretch"),
         ("input.height", 1),
@@ -115,32 +114,6 @@ def test_a_given_value_is_kept(path: str, value: object) -> None:
 @pytest.mark.parametrize("value", ["mean", "max", {"topk": 0.25}, {"quantile": 0.5}, {"area": 0.1}])
 def test_a_pool_of_the_image_is_kept(value: object) -> None:
     assert json.loads(canonical({**AT_IMAGE, "pool": value}))["pool"] == value
-
-
-def test_a_saturated_term_and_a_mixture_are_kept() -> None:
-    saturated = {**WRITTEN_OUT["terms"][1], "output": "saturated", "saturation": 7.5}
-    mixture = {**GAUSSIAN, "op": "gaussian_mixture", "pool": "mean", "scale": None, "weight": 1}
-    spec = {**VALID, "terms": [saturated, mixture]}
-    assert json.loads(canonical(spec))["terms"] == [saturated, mixture]
-
-
-@pytest.mark.parametrize(
-    ("changes", "path", "shown"),
-    [
-        ({"output": "saturated"}, "terms[0].saturation", "number"),
-        ({"output": "saturated", "saturation": 0}, "terms[0].saturation", "> 0"),
-        ({"output": "saturated", "saturation": None}, "terms[0].saturation", "null"),
-        ({"output": "nll", "saturation": 1}, "terms[0].saturation", "saturated only"),
-        ({"saturation": 1}, "terms[0].saturation", "saturated only"),
-        ({"output": "likelihood"}, "terms[0].output", "squared_distance"),
-        ({"op": "gaussian_mixture", "output": "nll"}, "terms[0].output", "is not a field"),
-        ({"op": "gaussian_mixture", "per": "position"}, "terms[0].per", "position_shared"),
-    ],
-)
-def test_outputs_that_make_no_sense_are_refused(changes: Spec, path: str, shown: str) -> None:
-    message = refused(json.dumps({**VALID, "terms": [{**GAUSSIAN, **changes}]}))
-    assert path in message
-    assert shown in message
 
 
 def test_a_product_is_taken_at_the_image() -> None:

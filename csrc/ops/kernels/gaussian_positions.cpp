@@ -34,17 +34,6 @@ constexpr int triangle_rows = 8 / lane_vectors<T>;
 constexpr int cache_line = 64, prefetch_bytes = 4096;
 
 template <class T>
-struct IndexOf {
-    using type = std::int32_t;
-};
-template <>
-struct IndexOf<double> {
-    using type = std::int64_t;
-};
-template <class T>
-using Index = typename IndexOf<T>::type;
-
-template <class T>
 inline Lane<T> lane_at(const T* p) {
     Lane<T> v;
     __builtin_memcpy(&v, p, sizeof v);
@@ -74,15 +63,14 @@ inline Places places(const Planes<const T>& planes, std::int64_t first, std::int
 template <class T>
 inline void transpose(const T (&from)[N][position_tile], T* to, std::int64_t step) {
     typedef T Row __attribute__((vector_size(N * sizeof(T))));
-    typedef Index<T> At __attribute__((vector_size(N * sizeof(T))));
-    const At low = {0, 8, 1, 9, 2, 10, 3, 11}, high = {4, 12, 5, 13, 6, 14, 7, 15};
+    static_assert(N == 8);
     for (std::int64_t i = 0; i < position_tile; i += N) {
         Row a[N], b[N];
         for (std::int64_t n = 0; n < N; ++n) __builtin_memcpy(&a[n], &from[n][i], sizeof(Row));
         for (int round = 0; round < 3; ++round) {
             for (int n = 0; n < N / 2; ++n) {
-                b[2 * n] = __builtin_shuffle(a[n], a[n + N / 2], low);
-                b[2 * n + 1] = __builtin_shuffle(a[n], a[n + N / 2], high);
+                b[2 * n] = __builtin_shufflevector(a[n], a[n + N / 2], 0, 8, 1, 9, 2, 10, 3, 11);
+                b[2 * n + 1] = __builtin_shufflevector(a[n], a[n + N / 2], 4, 12, 5, 13, 6, 14, 7, 15);
             }
             __builtin_memcpy(a, b, sizeof a);
         }
@@ -130,22 +118,18 @@ inline void add_rows(const T* triangle, std::int64_t row_step, std::int64_t firs
     const auto add = [&](std::int64_t k) {
         for (int w = 0; w < width; ++w) {
             const Lane<T> value = lane_at(x + k * N + w * step);
-#pragma GCC unroll 8
             for (int r = 0; r < rows; ++r) y[r][w] += row[r][k] * value;
         }
     };
     std::int64_t k = 0;
     for (; k + columns <= first; k += columns) {
         __builtin_prefetch(next + k * rows);
-#pragma GCC unroll 8
         for (int c = 0; c < columns; ++c) add(k + c);
     }
     for (; k < first; ++k) add(k);
-#pragma GCC unroll 8
     for (int corner = 0; corner < rows; ++corner) {
         for (int w = 0; w < width; ++w) {
             const Lane<T> value = lane_at(x + (first + corner) * N + w * step);
-#pragma GCC unroll 8
             for (int r = corner; r < rows; ++r) y[r][w] += row[r][first + corner] * value;
         }
     }

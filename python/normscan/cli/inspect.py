@@ -36,10 +36,7 @@ def _bundle_text(bundle: Bundle) -> str:
     lines = [
         f"{manifest['family']} bundle, normscan {manifest['normscan']}: {manifest['paper']}",
         f"input {size.channels}x{size.height}x{size.width}, resize {size.resize}",
-        *(
-            f"term {t.op}({', '.join(t.of)}) {t.metric or t.form} weight {t.weight:g} scale {t.scale}"
-            for t in spec.terms
-        ),
+        *(f"term {t.op}({', '.join(t.of)}) {t.kind} weight {t.weight:g} scale {t.scale}" for t in spec.terms),
         f"calibration: {'none, scores carry no decision' if spec.calibration is None else vars(spec.calibration)}",
         f"trained on {manifest['training']['counts']}",
         *(f"{name}: {len(data)} bytes, hash verified" for name, data in bundle.files.items()),

@@ -20,7 +20,7 @@ def card(run: Run) -> str:
             f"95 % interval {low:.1%} to {high:.1%}."
         )
     terms = "\n".join(
-        f"| {term.op} | {', '.join(term.of)} | {term.metric or term.form} | {term.weight:g} | {term.scale or 1:.4g} |"
+        f"| {term.op} | {', '.join(term.of)} | {term.kind} | {term.weight:g} | {term.scale or 1:.4g} |"
         for term in run.spec.terms
     )
     return f"""# {run.family.name}

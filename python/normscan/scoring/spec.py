@@ -54,6 +54,13 @@ class Term:
     """The term's spread on validation normals; filled in after training."""
     weight: float = 1.0
 
+    @property
+    def kind(self) -> str | None:
+        """For people: the metric of a distance, the form of a Gaussian and its output where that is no distance."""
+        if self.output in (None, "squared_distance"):
+            return self.metric or self.form
+        return f"{self.form}, {self.output}"
+
 
 @dataclass(frozen=True)
 class Map:
