@@ -188,7 +188,7 @@ def test_wrong_arguments(gpu):
     z, mean, whitener = case("full", (4, 70))
     with pytest.raises(ArgumentError, match="gaussian: mean has 69 channels, z has 70"):
         run(gpu, (z, mean[:69], whitener))
-    with pytest.raises(ArgumentError, match="gaussian: output is \"welsch\""):
+    with pytest.raises(ArgumentError, match='gaussian: output is "welsch"'):
         run(gpu, (z, mean, whitener), output="welsch")
     with pytest.raises(ArgumentError, match="saturation is 0, expected a finite number > 0"):
         run(gpu, (z, mean, whitener), output="saturated", saturation=0.0)
@@ -201,3 +201,34 @@ def test_wrong_arguments(gpu):
         gpu.ops.gaussian(*put, out, workspace=gpu.put(np.zeros(2048, np.float32)))
     with pytest.raises(ArgumentError, match="gaussian_backward: grad_z has shape"):
         gpu.ops.gaussian_backward(out, *put, put[1], put[1], put[2], workspace=gpu.put(bytes_))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("form", FORMS)
+def test_torch(form):
+    """The custom op on a GPU: registered well, differentiable, capturable in a graph."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    from normscan.ops.autograd.gaussian import gaussian
+
+    def on_gpu(dtype: str) -> list[Any]:
+        return [
+            torch.from_numpy(np.tril(x) if x.ndim == 2 and x.shape[0] == 5 else x).cuda()
+            for x in case(form, (7, 5), dtype)
+        ]
+
+    for output in OUTPUTS:
+        arguments = [x.requires_grad_() for x in on_gpu("float64")]
+        tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+        torch.library.opcheck(gaussian, (*arguments, output, 4.0), test_utils=tests)
+        assert torch.autograd.gradcheck(lambda *x, what=output: gaussian(*x, what, 4.0), arguments)
+    z, mean, whitener = on_gpu("float32")
+    expected = gaussian(z, mean, whitener, "nll", 1.0)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = gaussian(z, mean, whitener, "nll", 1.0)
+    found.zero_()
+    graph.replay()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -100,3 +100,24 @@ def test_wrong_arguments(gpu):
     put = [gpu.put(x) for x in (z, means, whiteners, log_weights, unwritten(4))]
     with pytest.raises(ArgumentError, match="gaussian_mixture: workspace has 1 bytes, expected"):
         gpu.ops.gaussian_mixture(*put, workspace=gpu.put(np.zeros(1, np.uint8)))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("form", FORMS)
+def test_torch(form):
+    """The custom op on a GPU: registered well, capturable in a graph."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    from normscan.ops.autograd.gaussian import gaussian_mixture
+
+    arguments = [torch.from_numpy(x).cuda() for x in case(form, (7, 19))]
+    torch.library.opcheck(gaussian_mixture, tuple(arguments), test_utils=("test_schema", "test_faketensor"))
+    expected = gaussian_mixture(*arguments)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = gaussian_mixture(*arguments)
+    found.zero_()
+    graph.replay()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -127,3 +127,23 @@ def test_more_channels_than_shared_memory_holds(gpu, dtype):
     whitener = np.broadcast_to(np.zeros(1, dtype), (1, 1, channels, channels)).copy()
     with pytest.raises(ArgumentError, match=rf"z has {channels} channels, .* takes at most {channels - 1}"):
         run(gpu, (z, mean, whitener))
+
+
+@pytest.mark.cuda
+def test_torch():
+    """The custom op on a GPU: registered well, capturable in a graph."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    from normscan.ops.autograd.gaussian import gaussian_positions
+
+    arguments = [torch.from_numpy(x).cuda() for x in case("packed", 3, 19, 4, 5)]
+    torch.library.opcheck(gaussian_positions, (*arguments, "nll", 1.0), test_utils=("test_schema", "test_faketensor"))
+    expected = gaussian_positions(*arguments, "nll", 1.0)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = gaussian_positions(*arguments, "nll", 1.0)
+    found.zero_()
+    graph.replay()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -51,20 +51,21 @@ __device__ void centre(const Call<T>& a, std::int64_t n, std::int64_t first, std
     }
 }
 
-// Each lane gives 32 values and gets the sum over the warp of one, that of its number: 31 exchanges, not 160.
-template <class T>
+// Each lane gives 2 half values and gets the sum over 2 half lanes of one, that of its number: for 32 values 31 exchanges,
+// not 160. A template, so that the values stay in registers.
+template <int half, class T>
 __device__ __forceinline__ T scattered_sum(T (&values)[32]) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const bool upper = (static_cast<int>(threadIdx.x) & half) != 0;
 #pragma unroll
-    for (int half = 16; half > 0; half /= 2) {
-        const bool upper = (lane & half) != 0;
-#pragma unroll
-        for (int k = 0; k < half; ++k) {
-            const T keep = upper ? values[k + half] : values[k], give = upper ? values[k] : values[k + half];
-            values[k] = keep + __shfl_xor_sync(0xffffffffu, give, half);
-        }
+    for (int k = 0; k < half; ++k) {
+        const T keep = upper ? values[k + half] : values[k], give = upper ? values[k] : values[k + half];
+        values[k] = keep + __shfl_xor_sync(0xffffffffu, give, half);
     }
-    return values[0];
+    if constexpr (half > 1) {
+        return scattered_sum<half / 2>(values);
+    } else {
+        return values[0];
+    }
 }
 
 // The squared distances of eight images, image i in the lanes i, i + 8, i + 16 and i + 24.
@@ -88,7 +89,7 @@ __device__ T squared_distances(const Call<T>& a, const T* triangle, const T* x) 
 #pragma unroll
             for (int e = 0; e < rows * group; ++e) sums[e] += w[e / group] * v[e % group / 4][e % 4];
         }
-        const T y = scattered_sum(sums);
+        const T y = scattered_sum<16>(sums);
         squares += y * y;
     }
     squares += __shfl_xor_sync(0xffffffffu, squares, 8);
