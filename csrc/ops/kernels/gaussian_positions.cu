@@ -51,8 +51,8 @@ __device__ void centre(const Call<T>& a, std::int64_t n, std::int64_t first, std
     }
 }
 
-// Each lane gives 2 half values and gets the sum over 2 half lanes of one, that of its number: for 32 values 31 exchanges,
-// not 160. A template, so that the values stay in registers.
+// Each lane gives 2 half values and gets the sum over 2 half lanes of one, that of its number: 31 exchanges for 32
+// values, not 160. A template, so that the values stay in registers.
 template <int half, class T>
 __device__ __forceinline__ T scattered_sum(T (&values)[32]) {
     const bool upper = (static_cast<int>(threadIdx.x) & half) != 0;

@@ -23,7 +23,7 @@ struct Exact {
     using T = Number;
     static constexpr int rows = 8, columns = 8, stride = tile + 4;
     static constexpr int lanes = 8;                                    // that share a row
-    static constexpr int blocks = sizeof(T) == sizeof(float) ? 5 : 4;  // of a multiprocessor: bounds the registers
+    static constexpr int blocks = sizeof(T) == sizeof(float) ? 6 : 4;  // of a multiprocessor: bounds the registers
     T sums[rows][columns] = {};
 
     static __device__ int row(int i) { return static_cast<int>(threadIdx.x) / 8 * 4 + i % 4 + i / 4 * 32; }
@@ -52,7 +52,7 @@ struct Exact {
 struct Tf32 {
     using T = float;
     static constexpr int rows = 4, columns = 16, stride = tile + 8;
-    static constexpr int lanes = 4, blocks = 5;
+    static constexpr int lanes = 4, blocks = 6;
     float sums[2][8][4] = {};
 
     static __device__ int row(int i) {
