@@ -130,8 +130,9 @@ __global__ void __launch_bounds__(threads) prepare_kernel(Prepare<Pixel> a) {
                 const float* const pixel = values + (p * C - begin);
                 const float weight = taps.weight(p - taps.first);
                 const bool grey = C == 3 && a.to_channels == 1;
-                sum += weight * (grey ? luma[0] * pixel[0] + luma[1] * pixel[C / 2] + luma[2] * pixel[C - 1]
-                                      : pixel[C == 3 ? c : 0]);
+                constexpr float red = luma[0], green = luma[1], blue = luma[2];  // an array is not there on the GPU
+                sum += weight *
+                       (grey ? red * pixel[0] + green * pixel[C / 2] + blue * pixel[C - 1] : pixel[C == 3 ? c : 0]);
                 weights += weight;
             }
             __syncthreads();

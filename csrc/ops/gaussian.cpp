@@ -5,6 +5,7 @@
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/gaussian.hpp"
 #include "ops/gaussian_layout.hpp"
 #include "ops/gaussian_output.hpp"
 #include "ops/kernels/gaussian.hpp"
@@ -22,32 +23,36 @@ struct Sizes {
     kernels::Whitener form;
 };
 
-Sizes check(const Check& check, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
-            std::string_view out_name) {
+Sizes sizes_of(const Tensor& z, const Tensor& whitener) {
+    const std::int64_t d = z.size(1);
+    const auto form = whitener.rank == 2      ? kernels::Whitener::full
+                      : whitener.size(0) == d ? kernels::Whitener::diagonal
+                                              : kernels::Whitener::isotropic;
+    if (z.rank == 2) return {1, z.size(0), d, form};
+    return {z.size(0), z.size(2) * z.size(3), d, form};
+}
+
+void check(const Check& check, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+           std::string_view out_name) {
     check.rank({"z", z}, {2, 4}, "[N,D] or [N,C,H,W]");
     check.rank({"mean", mean}, {1}, "[D]");
     check.rank({"whitener", whitener}, {1, 2}, "[1], [D] or [D,D]");
     check.floating({{"z", z}, {"mean", mean}, {"whitener", whitener}, {out_name, out}});
     const std::int64_t d = z.size(1);
     if (mean.size(0) != d) check.fail("mean has ", mean.size(0), " channels, z has ", d);
-    Sizes s = {z.size(0), 1, d, kernels::Whitener::full};
     if (whitener.rank == 2) {
         if (whitener.size(0) != d || whitener.size(1) != d) {
             check.fail("whitener has shape ", shape_text(whitener), ", z has ", d, " channels; expected [", d, ",", d,
                        "]");
         }
-    } else if (whitener.size(0) == d || whitener.size(0) == 1) {
-        s.form = whitener.size(0) == d ? kernels::Whitener::diagonal : kernels::Whitener::isotropic;
-    } else {
+    } else if (whitener.size(0) != d && whitener.size(0) != 1) {
         check.fail("whitener has ", whitener.size(0), " entries, z has ", d, " channels; expected 1, D or [D,D]");
     }
     if (z.rank == 2) {
         check.shape({out_name, out}, {z.size(0)}, "[N]");
-        return {1, z.size(0), d, s.form};
+    } else {
+        check.shape({out_name, out}, {z.size(0), z.size(2), z.size(3)}, "[N,H,W]");
     }
-    check.shape({out_name, out}, {z.size(0), z.size(2), z.size(3)}, "[N,H,W]");
-    s.positions = z.size(2) * z.size(3);
-    return s;
 }
 
 // Mean and whitener in contiguous memory, the upper triangle zero (it is never read).
@@ -165,21 +170,19 @@ void run_backward(const Sizes& s, const Tensor& grad_out, const Tensor& z, const
 
 }  // namespace
 
-void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out, GaussianOutput output,
-              double saturation) {
+void check_gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out, double saturation) {
     const Check checks("gaussian");
-    const Sizes s = check(checks, z, mean, whitener, out, "out");
+    check(checks, z, mean, whitener, out, "out");
     checks.output({"out", out});
     checks.apart({{"out", out}}, {{"z", z}, {"mean", mean}, {"whitener", whitener}});
     check_saturation(checks, saturation);
-    for_dtype(z.dtype, [&]<class T>() { run_forward<T>(s, z, mean, whitener, out, {output, saturation}); });
 }
 
-void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
-                       const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener,
-                       GaussianOutput output, double saturation) {
+void check_gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
+                             const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener,
+                             double saturation) {
     const Check checks("gaussian_backward");
-    const Sizes s = check(checks, z, mean, whitener, grad_out, "grad_out");
+    check(checks, z, mean, whitener, grad_out, "grad_out");
     checks.floating({{"z", z}, {"grad_z", grad_z}, {"grad_mean", grad_mean}, {"grad_whitener", grad_whitener}});
     checks.same_shape({"grad_z", grad_z}, {"z", z});
     checks.same_shape({"grad_mean", grad_mean}, {"mean", mean});
@@ -190,6 +193,20 @@ void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& me
     checks.apart({{"grad_z", grad_z}, {"grad_mean", grad_mean}, {"grad_whitener", grad_whitener}},
                  {{"grad_out", grad_out}, {"z", z}, {"mean", mean}, {"whitener", whitener}});
     check_saturation(checks, saturation);
+}
+
+void gaussian(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out, GaussianOutput output,
+              double saturation) {
+    check_gaussian(z, mean, whitener, out, saturation);
+    const Sizes s = sizes_of(z, whitener);
+    for_dtype(z.dtype, [&]<class T>() { run_forward<T>(s, z, mean, whitener, out, {output, saturation}); });
+}
+
+void gaussian_backward(const Tensor& grad_out, const Tensor& z, const Tensor& mean, const Tensor& whitener,
+                       const Tensor& grad_z, const Tensor& grad_mean, const Tensor& grad_whitener,
+                       GaussianOutput output, double saturation) {
+    check_gaussian_backward(grad_out, z, mean, whitener, grad_z, grad_mean, grad_whitener, saturation);
+    const Sizes s = sizes_of(z, whitener);
     for_dtype(z.dtype, [&]<class T>() {
         run_backward<T>(s, grad_out, z, mean, whitener, grad_z, grad_mean, grad_whitener, {output, saturation});
     });

@@ -7,6 +7,7 @@
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/gaussian.hpp"
 #include "ops/gaussian_layout.hpp"
 #include "ops/gaussian_output.hpp"
 #include "ops/parallel.hpp"
@@ -14,32 +15,9 @@
 namespace normscan {
 namespace {
 
-kernels::Whitener check(const Check& check, const Tensor& z, const Tensor& means, const Tensor& whiteners,
-                        const Tensor& log_weights, const Tensor& out) {
-    check.rank({"z", z}, {2, 4}, "[N,D] or [N,C,H,W]");
-    check.rank({"means", means}, {2}, "[K,D]");
-    check.rank({"whiteners", whiteners}, {2, 3}, "[K,1], [K,D] or [K,D,D]");
-    check.floating({{"z", z}, {"means", means}, {"whiteners", whiteners}, {"log_weights", log_weights}, {"out", out}});
-    const std::int64_t k = means.size(0), d = z.size(1);
-    if (k == 0) check.fail("means has no component, expected at least one");
-    check.shape({"means", means}, {k, d}, "[K,D] of z");
-    check.shape({"log_weights", log_weights}, {k}, "[K] of means");
-    if (z.rank == 2) {
-        check.shape({"out", out}, {z.size(0)}, "[N]");
-    } else {
-        check.shape({"out", out}, {z.size(0), z.size(2), z.size(3)}, "[N,H,W]");
-    }
-    check.output({"out", out});
-    check.apart({{"out", out}}, {{"z", z}, {"means", means}, {"whiteners", whiteners}, {"log_weights", log_weights}});
-    if (whiteners.rank == 3) {
-        check.shape({"whiteners", whiteners}, {k, d, d}, "[K,D,D] of means");
-        return kernels::Whitener::full;
-    }
-    if (whiteners.size(0) != k || (whiteners.size(1) != d && whiteners.size(1) != 1)) {
-        check.fail("whiteners has shape ", shape_text(whiteners), ", expected [", k, ",1], [", k, ",", d, "] or [", k,
-                   ",", d, ",", d, "] as means");
-    }
-    return whiteners.size(1) == d ? kernels::Whitener::diagonal : kernels::Whitener::isotropic;
+kernels::Whitener form_of(const Tensor& z, const Tensor& whiteners) {
+    if (whiteners.rank == 3) return kernels::Whitener::full;
+    return whiteners.size(1) == z.size(1) ? kernels::Whitener::diagonal : kernels::Whitener::isotropic;
 }
 
 // In contiguous memory; `logs` holds log weight + log |det W| - D log(2 pi) / 2.
@@ -89,9 +67,36 @@ void run(const Tensor& z, const Components<T>& components, kernels::Whitener for
 
 }  // namespace
 
+void check_gaussian_mixture(const Tensor& z, const Tensor& means, const Tensor& whiteners, const Tensor& log_weights,
+                            const Tensor& out) {
+    const Check check("gaussian_mixture");
+    check.rank({"z", z}, {2, 4}, "[N,D] or [N,C,H,W]");
+    check.rank({"means", means}, {2}, "[K,D]");
+    check.rank({"whiteners", whiteners}, {2, 3}, "[K,1], [K,D] or [K,D,D]");
+    check.floating({{"z", z}, {"means", means}, {"whiteners", whiteners}, {"log_weights", log_weights}, {"out", out}});
+    const std::int64_t k = means.size(0), d = z.size(1);
+    if (k == 0) check.fail("means has no component, expected at least one");
+    check.shape({"means", means}, {k, d}, "[K,D] of z");
+    check.shape({"log_weights", log_weights}, {k}, "[K] of means");
+    if (z.rank == 2) {
+        check.shape({"out", out}, {z.size(0)}, "[N]");
+    } else {
+        check.shape({"out", out}, {z.size(0), z.size(2), z.size(3)}, "[N,H,W]");
+    }
+    check.output({"out", out});
+    check.apart({{"out", out}}, {{"z", z}, {"means", means}, {"whiteners", whiteners}, {"log_weights", log_weights}});
+    if (whiteners.rank == 3) {
+        check.shape({"whiteners", whiteners}, {k, d, d}, "[K,D,D] of means");
+    } else if (whiteners.size(0) != k || (whiteners.size(1) != d && whiteners.size(1) != 1)) {
+        check.fail("whiteners has shape ", shape_text(whiteners), ", expected [", k, ",1], [", k, ",", d, "] or [", k,
+                   ",", d, ",", d, "] as means");
+    }
+}
+
 void gaussian_mixture(const Tensor& z, const Tensor& means, const Tensor& whiteners, const Tensor& log_weights,
                       const Tensor& out) {
-    const kernels::Whitener form = check(Check("gaussian_mixture"), z, means, whiteners, log_weights, out);
+    check_gaussian_mixture(z, means, whiteners, log_weights, out);
+    const kernels::Whitener form = form_of(z, whiteners);
     for_dtype(z.dtype, [&]<class T>() { run(z, Components<T>(means, whiteners, log_weights, form), form, out); });
 }
 

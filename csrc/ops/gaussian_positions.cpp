@@ -7,32 +7,13 @@
 #include "ops/buffer.hpp"
 #include "ops/check.hpp"
 #include "ops/dispatch.hpp"
+#include "ops/gaussian.hpp"
 #include "ops/gaussian_output.hpp"
 #include "ops/parallel.hpp"
 #include "ops/planes.hpp"
 
 namespace normscan {
 namespace {
-
-void check(const Check& check, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out) {
-    check.rank({"z", z}, {4}, "[N,C,H,W]");
-    check.rank({"mean", mean}, {3}, "[C,H,W]");
-    check.rank({"whitener", whitener}, {3, 4}, "[H,W,C,C] or packed [H,W,C(C+1)/2]");
-    check.floating({{"z", z}, {"mean", mean}, {"whitener", whitener}, {"out", out}});
-    const std::int64_t c = z.size(1), h = z.size(2), w = z.size(3);
-    check.shape({"mean", mean}, {c, h, w}, "[C,H,W] of z");
-    if (whitener.rank == 4) {
-        check.shape({"whitener", whitener}, {h, w, c, c}, "[H,W,C,C] of z");
-        if (whitener.step(3) != 1) {
-            check.fail("whitener has stride ", whitener.step(3), " along the rows of its triangles, expected 1");
-        }
-    } else {
-        check.shape({"whitener", whitener}, {h, w, c * (c + 1) / 2}, "packed [H,W,C(C+1)/2] of z");
-    }
-    check.shape({"out", out}, {z.size(0), h, w}, "[N,H,W]");
-    check.output({"out", out});
-    check.apart({{"out", out}}, {{"z", z}, {"mean", mean}, {"whitener", whitener}});
-}
 
 template <class T>
 void run(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
@@ -55,11 +36,32 @@ void run(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tens
 
 }  // namespace
 
+void check_gaussian_positions(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+                              double saturation) {
+    const Check check("gaussian_positions");
+    check.rank({"z", z}, {4}, "[N,C,H,W]");
+    check.rank({"mean", mean}, {3}, "[C,H,W]");
+    check.rank({"whitener", whitener}, {3, 4}, "[H,W,C,C] or packed [H,W,C(C+1)/2]");
+    check.floating({{"z", z}, {"mean", mean}, {"whitener", whitener}, {"out", out}});
+    const std::int64_t c = z.size(1), h = z.size(2), w = z.size(3);
+    check.shape({"mean", mean}, {c, h, w}, "[C,H,W] of z");
+    if (whitener.rank == 4) {
+        check.shape({"whitener", whitener}, {h, w, c, c}, "[H,W,C,C] of z");
+        if (whitener.step(3) != 1) {
+            check.fail("whitener has stride ", whitener.step(3), " along the rows of its triangles, expected 1");
+        }
+    } else {
+        check.shape({"whitener", whitener}, {h, w, c * (c + 1) / 2}, "packed [H,W,C(C+1)/2] of z");
+    }
+    check.shape({"out", out}, {z.size(0), h, w}, "[N,H,W]");
+    check.output({"out", out});
+    check.apart({{"out", out}}, {{"z", z}, {"mean", mean}, {"whitener", whitener}});
+    check_saturation(check, saturation);
+}
+
 void gaussian_positions(const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
                         GaussianOutput output, double saturation) {
-    const Check checks("gaussian_positions");
-    check(checks, z, mean, whitener, out);
-    check_saturation(checks, saturation);
+    check_gaussian_positions(z, mean, whitener, out, saturation);
     for_dtype(z.dtype, [&]<class T>() {
         run<T>(z, mean, whitener, out, kernel_output<T>(output, saturation, nll_offset(z.size(1))));
     });

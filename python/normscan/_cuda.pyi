@@ -10,7 +10,7 @@ which takes what the op takes.
 
 from collections.abc import Sequence
 
-from normscan._native import Tensor, _Fuse, _Metric, _Pool, _Resize
+from normscan._native import Tensor, _Fuse, _Metric, _Output, _Pool, _Resize
 
 def device_count() -> int: ...
 def why_none() -> str:
@@ -132,4 +132,60 @@ class Stream:
     def pool_workspace(self, map: Tensor, out: Tensor, *, method: _Pool | str, parameter: float = 0.0) -> int: ...
     def pool(
         self, map: Tensor, out: Tensor, workspace: Tensor, *, method: _Pool | str, parameter: float = 0.0
+
+    # The Gaussian ops. workspace: uint8, of the bytes that the function above says for these shapes. allow_tf32: see
+    # `normscan.ops.gaussian`.
+    @staticmethod
+    def gaussian_workspace(z: Sequence[int], whitener: Sequence[int], itemsize: int) -> int: ...
+    def gaussian(
+        self,
+        z: Tensor,
+        mean: Tensor,
+        whitener: Tensor,
+        out: Tensor,
+        *,
+        workspace: Tensor,
+        output: _Output | str = "squared_distance",
+        saturation: float = 1.0,
+        allow_tf32: bool = False,
+    ) -> None: ...
+    @staticmethod
+    def gaussian_backward_workspace(z: Sequence[int], whitener: Sequence[int], itemsize: int) -> int: ...
+    def gaussian_backward(
+        self,
+        grad_out: Tensor,
+        z: Tensor,
+        mean: Tensor,
+        whitener: Tensor,
+        grad_z: Tensor,
+        grad_mean: Tensor,
+        grad_whitener: Tensor,
+        *,
+        workspace: Tensor,
+        output: _Output | str = "squared_distance",
+        saturation: float = 1.0,
+        allow_tf32: bool = False,
+    ) -> None: ...
+    @staticmethod
+    def gaussian_mixture_workspace(z: Sequence[int], whiteners: Sequence[int], itemsize: int) -> int: ...
+    def gaussian_mixture(
+        self,
+        z: Tensor,
+        means: Tensor,
+        whiteners: Tensor,
+        log_weights: Tensor,
+        out: Tensor,
+        *,
+        workspace: Tensor,
+        allow_tf32: bool = False,
+    ) -> None: ...
+    def gaussian_positions(
+        self,
+        z: Tensor,
+        mean: Tensor,
+        whitener: Tensor,
+        out: Tensor,
+        *,
+        output: _Output | str = "squared_distance",
+        saturation: float = 1.0,
     ) -> None: ...

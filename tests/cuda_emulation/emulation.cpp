@@ -36,7 +36,8 @@ struct Fiber {
     std::unique_ptr<char[]> stack;
     State state = State::done;
     Place place;
-    unsigned mask = 0;  // of the warp barrier that it waits at
+    unsigned mask = 0;    // of the warp barrier that it waits at
+    bool orders = false;  // whether that barrier orders memory: a shuffle's does not
     int predicate = 0;
     std::exception_ptr error;
 #if defined(EMULATION_THREAD_SANITIZER)
@@ -63,10 +64,7 @@ class Block {
     int lane() const { return static_cast<int>(running_ % 32); }
     Warp& warp() { return *warps_[running_ / 32]; }
     void wait(State state, unsigned mask);
-    void acquire(void* what);
-    void release(void* what);
 
-    char order = 0;  // stands for the block at ThreadSanitizer
     int any = 0;
 
   private:
@@ -77,12 +75,17 @@ class Block {
     void to_scheduler(Fiber& from);
     bool step(std::size_t threads);
     void open_barriers(std::size_t threads);
+    void acquire(void* what);
+    void release(void* what);
+    template <class Waits>
+    void order(std::size_t first, std::size_t end, const Waits& waits, void* what);
     void rethrow(std::size_t threads);
 
     std::vector<std::unique_ptr<Fiber>> fibers_;
     std::vector<std::unique_ptr<Warp>> warps_;
     std::vector<std::size_t> turn_;
     std::size_t running_ = 0;
+    char start_ = 0, end_ = 0, barrier_ = 0;  // stand at ThreadSanitizer for a block's start, end and barrier
     ucontext_t scheduler_{};
     const std::function<void()>* body_ = nullptr;
     std::mt19937 random_{20261120};
@@ -144,13 +147,13 @@ void Block::enter() {
     __sanitizer_finish_switch_fiber(nullptr, &self.scheduler_stack_, &self.scheduler_stack_size_);
 #endif
     Fiber& fiber = self.current();
-    self.acquire(&self.order);
+    self.acquire(&self.start_);
     try {
         (*self.body_)();
     } catch (...) {
         fiber.error = std::current_exception();
     }
-    self.release(&self.order);
+    self.release(&self.end_);
     fiber.state = State::done;
     self.to_scheduler(fiber);
 }
@@ -212,6 +215,23 @@ bool Block::step(std::size_t threads) {
     return moved;
 }
 
+// Tells ThreadSanitizer that all before a barrier comes before all behind it. Told when the barrier opens, for all its
+// fibers: else one that has run on to its next barrier would seem to come before one that has yet to leave this.
+template <class Waits>
+void Block::order([[maybe_unused]] std::size_t first, [[maybe_unused]] std::size_t end,
+                  [[maybe_unused]] const Waits& waits, [[maybe_unused]] void* what) {
+#if defined(EMULATION_THREAD_SANITIZER)
+    for (const bool before : {true, false}) {
+        for (std::size_t i = first; i < end; ++i) {
+            if (!waits(i)) continue;
+            __tsan_switch_to_fiber(fibers_[i]->tsan, __tsan_switch_to_fiber_no_sync);
+            before ? release(what) : acquire(what);
+        }
+    }
+    __tsan_switch_to_fiber(tsan_scheduler_, __tsan_switch_to_fiber_no_sync);
+#endif
+}
+
 // A warp barrier opens when all lanes of its mask wait at it, the block's when all threads do.
 void Block::open_barriers(std::size_t threads) {
     for (std::size_t first = 0; first < threads; first += 32) {
@@ -225,8 +245,11 @@ void Block::open_barriers(std::size_t threads) {
                 all = first + lane < end && fibers_[first + lane]->state == State::at_warp_barrier &&
                       fibers_[first + lane]->mask == mask;
             }
-            for (std::size_t lane = 0; lane < 32 && all; ++lane) {
-                if ((mask >> lane & 1u) != 0) fibers_[first + lane]->state = State::ready;
+            if (!all) continue;
+            const auto member = [&](std::size_t j) { return (mask >> (j - first) & 1u) != 0; };
+            if (fibers_[i]->orders) order(first, end, member, &warps_[first / 32]->order);
+            for (std::size_t j = first; j < end; ++j) {
+                if (member(j)) fibers_[j]->state = State::ready;
             }
         }
     }
@@ -234,6 +257,7 @@ void Block::open_barriers(std::size_t threads) {
     for (std::size_t i = 0; i < threads; ++i) {
         if (!waits(i)) return;
     }
+    order(0, threads, waits, &barrier_);
     any = 0;
     for (std::size_t i = 0; i < threads; ++i) {
         any |= fibers_[i]->predicate;
@@ -258,7 +282,7 @@ void Block::run(dim3 grid, dim3 size, std::size_t shared, const std::function<vo
         for (unsigned y = 0; y < grid.y; ++y) {
             for (unsigned x = 0; x < grid.x; ++x) {
                 prepare(threads, size, {x, y, z}, grid, shared);
-                release(&order);
+                release(&start_);
                 for (;;) {
                     const bool moved = step(threads);
                     rethrow(threads);
@@ -275,7 +299,7 @@ void Block::run(dim3 grid, dim3 size, std::size_t shared, const std::function<vo
                     throw std::logic_error("emulation: " + std::to_string(threads - done) +
                                            " threads wait at a barrier that the others never reach");
                 }
-                acquire(&order);
+                acquire(&end_);
             }
         }
     }
@@ -299,9 +323,7 @@ void run(dim3 grid, dim3 block, std::size_t bytes, const std::function<void()>& 
 int block_barrier_or(int predicate) {
     Block& block = Block::instance();
     block.current().predicate = predicate != 0 ? 1 : 0;
-    block.release(&block.order);
     block.wait(State::at_block_barrier, 0);
-    block.acquire(&block.order);
     return block.any;
 }
 void block_barrier() {
@@ -310,9 +332,9 @@ void block_barrier() {
 
 void warp_barrier(unsigned mask) {
     Block& block = Block::instance();
-    block.release(&block.warp().order);
+    block.current().orders = true;
     block.wait(State::at_warp_barrier, mask);
-    block.acquire(&block.warp().order);
+    block.current().orders = false;
 }
 
 std::uint64_t exchange(unsigned mask, std::uint64_t value, int source) {

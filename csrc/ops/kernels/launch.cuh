@@ -67,7 +67,7 @@ inline int attribute(std::string_view op, Stream stream, cudaDeviceAttr which) {
     return value;
 }
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+__host__ __device__ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a + b - 1) / b;
 }
 

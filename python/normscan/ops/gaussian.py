@@ -23,6 +23,9 @@ def gaussian(z: Any, mean: Any, whitener: Any, *, output: str = "squared_distanc
     returns     [N] or [N,H,W], dtype of z (float32 or float64)
 
     torch tensors are differentiable in all three arguments; double backward raises. A strided tensor is copied.
+    On a GPU a full float32 whitener is multiplied in float32, unless `torch.backends.cuda.matmul.allow_tf32`: then on
+    tensor cores, factors rounded to 11 significant bits. A squared distance of 64 channels is then off by 1e-4 of
+    itself on average, by 5e-4 at worst; of more channels by less.
     """
     if border.is_torch(z=z, mean=mean, whitener=whitener):
         from normscan.ops.autograd.gaussian import gaussian as torch_gaussian  # loads torch

@@ -8,9 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normscan import _native
 from normscan.errors import ArgumentError
-from normscan.ops.autograd.native import ready
+from normscan.ops.autograd.native import native, ready
+
+
+def _functions(op: str, z: Tensor, whitener: Tensor) -> tuple[Any, dict[str, Any]]:
+    """Where the op runs; on a GPU with room to work in, and whether tensor cores may round, as in torch's products."""
+    functions = native(z)
+    if z.device.type == "cpu":
+        return functions, {}
+    size = getattr(functions, f"{op}_workspace")(z.shape, whitener.shape, z.element_size())
+    room = torch.empty(size, dtype=torch.uint8, device=z.device)
+    return functions, {"workspace": room, "allow_tf32": torch.backends.cuda.matmul.allow_tf32}
 
 
 @torch.library.custom_op("normscan::gaussian", mutates_args=())
@@ -18,7 +27,8 @@ def gaussian(z: Tensor, mean: Tensor, whitener: Tensor, output: str, saturation:
     """One Gaussian; see `normscan.ops.gaussian`."""
     out = z.new_empty(z.shape[:1] + z.shape[2:])
     latent, centre, factor = ready(z=z, mean=mean, whitener=whitener)
-    _native.gaussian(latent, centre, factor, out, output=output, saturation=saturation)
+    functions, extra = _functions("gaussian", latent, factor)
+    functions.gaussian(latent, centre, factor, out, output=output, saturation=saturation, **extra)
     return out
 
 
@@ -35,7 +45,8 @@ def gaussian_backward(
     """Gradients of z, mean and whitener (lower triangle)."""
     inputs = ready(grad=grad, z=z, mean=mean, whitener=whitener)
     grads = [torch.empty_like(t) for t in inputs[1:]]
-    _native.gaussian_backward(*inputs, *grads, output=output, saturation=saturation)
+    functions, extra = _functions("gaussian_backward", inputs[1], inputs[3])
+    functions.gaussian_backward(*inputs, *grads, output=output, saturation=saturation, **extra)
     return grads[0], grads[1], grads[2]
 
 
@@ -65,7 +76,7 @@ def gaussian_positions(z: Tensor, mean: Tensor, whitener: Tensor, output: str, s
     """A Gaussian at every position; see `normscan.ops.gaussian_positions`."""
     out = z.new_empty(z.shape[:1] + z.shape[2:])
     latent, centre, factor = ready(z=z, mean=mean, whitener=whitener)
-    _native.gaussian_positions(latent, centre, factor, out, output=output, saturation=saturation)
+    native(latent).gaussian_positions(latent, centre, factor, out, output=output, saturation=saturation)
     return out
 
 
@@ -80,7 +91,8 @@ def gaussian_mixture(z: Tensor, means: Tensor, whiteners: Tensor, log_weights: T
     """Several Gaussians; see `normscan.ops.gaussian_mixture`."""
     out = z.new_empty(z.shape[:1] + z.shape[2:])
     latent, centres, factors, logs = ready(z=z, means=means, whiteners=whiteners, log_weights=log_weights)
-    _native.gaussian_mixture(latent, centres, factors, logs, out)
+    functions, extra = _functions("gaussian_mixture", latent, factors)
+    functions.gaussian_mixture(latent, centres, factors, logs, out, **extra)
     return out
 
 
