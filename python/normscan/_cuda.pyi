@@ -132,6 +132,7 @@ class Stream:
     def pool_workspace(self, map: Tensor, out: Tensor, *, method: _Pool | str, parameter: float = 0.0) -> int: ...
     def pool(
         self, map: Tensor, out: Tensor, workspace: Tensor, *, method: _Pool | str, parameter: float = 0.0
+    ) -> None: ...
 
     # The Gaussian ops. workspace: uint8, of the bytes that the function above says for these shapes. allow_tf32: see
     # `normscan.ops.gaussian`.
