@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from normscan.errors import UsageError
 
 if TYPE_CHECKING:
-    from normscan.generate.generator import Generator
+    from normscan.generate.card import Generator
 
 __all__ = ["generator", "names"]
 
