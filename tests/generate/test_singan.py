@@ -18,7 +18,7 @@ from normscan.errors import ConfigError, ImageError, InputError, UsageError
 from normscan.generate import generator
 from normscan.generate.card import Source
 from normscan.generate.model import Model
-from normscan.generate.pictures import read_picture
+from normscan.generate.pictures import read_picture, to_pixels
 from normscan.generate.sample import sample
 from normscan.generate.singan.config import SinganConfig
 from normscan.generate.singan.network import SinganNetwork, convolutions
@@ -191,6 +191,21 @@ def test_a_later_start_keeps_more(disc_file: Path, learnt: Path, tmp_path: Path)
     assert errors[0] > 1.5 * errors[2]
 
 
+def test_more_noise_varies_more_and_none_reconstructs(learnt: Path, tmp_path: Path) -> None:
+    network = singan_network(Model.open(learnt))
+    found = network.reconstruct(3)
+    assert found is not None
+    reconstruction = to_pixels(found)
+    for picture in drawn(learnt, tmp_path / "none", start_scale=1, noise=0):
+        np.testing.assert_array_equal(picture, reconstruction)
+    spread = [
+        float(np.std(drawn(learnt, tmp_path / str(noise), start_scale=1, noise=noise), axis=0).mean())
+        for noise in (1, 10)
+    ]
+    print(f"standard deviation of samples from scale 1 on, noise 1 and 10: {spread[0]:.1f}, {spread[1]:.1f} of 255")
+    assert spread[1] > 2 * spread[0] > 0
+
+
 def test_any_size(learnt: Path, tmp_path: Path) -> None:
     for size, start in (((20, 90), 0), ((61, 33), 1), ((8, 8), 2)):
         pictures = drawn(learnt, tmp_path / f"{size}", size=size, start_scale=start, count=1)
@@ -274,6 +289,7 @@ def test_sources(disc_file: Path, tmp_path: Path) -> None:
     ("options", "text"),
     [
         ({"start_scale": 3}, r"start_scale is 3; expected 0 \(the coarsest\) to 2"),
+        ({"noise": -1}, "noise"),
         ({"input": "x.png"}, "no effect at start_scale 0"),
         ({"size": [4, 40]}, "size"),
         ({"size": [40]}, "size"),

@@ -13,7 +13,7 @@ from normscan.cli.train import require_torch
 from normscan.errors import UsageError
 from normscan.generate import names
 
-Changes = Annotated[list[str] | None, typer.Option("--set", help="Override one field: --set seed=3. Repeatable.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Override one field: --set name=value. Repeatable.")]
 
 
 def train(

@@ -65,4 +65,7 @@ class SinganOptions(BaseConfig):
 
     size: tuple[Side, Side] | None = Field(None, description="height, width; default: the finest scale's own")
     start_scale: int = Field(0, ge=0, description="the first scale that noise changes; coarser ones are kept")
+    noise: float = Field(
+        1.0, ge=0, le=100, description="times the learnt amplitudes; 0 from scale 1 on: reconstruction"
+    )
     input: Path | None = Field(None, description="a picture to begin with at start_scale, as in paint to image")

@@ -101,11 +101,13 @@ class SinganNetwork(nn.Module):
         sizes: Sequence[Size] | None = None,
         start: int = 0,
         image: Tensor | None = None,
+        strength: float = 1.0,
     ) -> Tensor | None:
         """A random image at the `scales`-th scale, from `image` (of scale `start` - 1) on; None of no scales."""
         sizes = sizes or self.own_sizes()
         for n in range(start, scales):
-            image = self.scales[n](self.noise(n, sizes[n], random), self.below(n, image, sizes[n]))
+            noise = self.noise(n, sizes[n], random) * strength
+            image = self.scales[n](noise, self.below(n, image, sizes[n]))
         return image
 
     @torch.no_grad()

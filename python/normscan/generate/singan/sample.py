@@ -59,7 +59,7 @@ def singan_sample(model: Model, options: SinganOptions, seeds: Sequence[int], de
     parent = source.path if options.input is None else options.input
     origin = "generated" if source.domain == OK else "generated_from_template"
     image = _begin(network, options.input, start, sizes)
-    return (Made(to_pixels(_drawn(network, seed, sizes, start, image)), origin, seed, parent) for seed in seeds)
+    return (Made(to_pixels(_drawn(network, seed, sizes, image, options)), origin, seed, parent) for seed in seeds)
 
 
 def _begin(network: SinganNetwork, path: Path | None, start: int, sizes: Sequence[Size]) -> Tensor | None:
@@ -73,8 +73,12 @@ def _begin(network: SinganNetwork, path: Path | None, start: int, sizes: Sequenc
     return resized(image, sizes[start - 1])
 
 
-def _drawn(network: SinganNetwork, seed: int, sizes: Sequence[Size], start: int, image: Tensor | None) -> Tensor:
+def _drawn(
+    network: SinganNetwork, seed: int, sizes: Sequence[Size], image: Tensor | None, options: SinganOptions
+) -> Tensor:
     random = torch.Generator().manual_seed(seed)
-    drawn = network.draw(random, len(sizes), sizes=sizes, start=start, image=image)
+    drawn = network.draw(
+        random, len(sizes), sizes=sizes, start=options.start_scale, image=image, strength=options.noise
+    )
     assert drawn is not None
     return drawn
