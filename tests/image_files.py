@@ -24,6 +24,14 @@ def picture(height: int = 48, width: int = 64, channels: int = 3) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
+def disc(height: int = 40, width: int = 48) -> np.ndarray:
+    """A dark blue disc on orange, brighter to the right; uint8 [H,W,3]."""
+    y, x = np.mgrid[:height, :width]
+    picture = np.stack([214 + 20 * x / width, 150 + 20 * x / width, np.full(x.shape, 96.0)], axis=2)
+    picture[(y - 18) ** 2 + (x - 20) ** 2 < 100] = (32, 32, 96)
+    return picture.round().astype(np.uint8)
+
+
 def encode(suffix: str, pixels: np.ndarray) -> bytes:
     bgr = pixels if pixels.ndim == 2 else pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
     parameters = {".tif": PLAIN_TIFF, ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101]}.get(suffix, [])

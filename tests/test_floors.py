@@ -18,7 +18,7 @@ FLOORS = [
     ["families", "generate"],
     ["nn"],
     ["ops", "scoring", "data"],
-    ["progress", "files", "packages", "threads"],
+    ["checkpoint", "config", "progress", "files", "packages", "threads"],
     ["_native"],
     ["errors"],
 ]

@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from normscan.cli import demo, doctor, evaluate, export, inspect, score, train, verify
+from normscan.cli import demo, doctor, evaluate, export, generate, inspect, score, train, verify
 from normscan.errors import Error
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 for verb in (train, score, evaluate, export, verify, inspect, doctor, demo):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
+app.add_typer(generate.app, name="generate")
 
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]

@@ -25,6 +25,7 @@ def command(as_json: Json = False) -> None:
         "devices: " + ", ".join(found["devices"]),
         "engines: " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in found["engines"].items()),
         "families: " + ", ".join(found["families"]),
+        "generators: " + ", ".join(found["generators"]),
         *(f"  {name:<26}{number or 'not installed'}" for name, number in found["packages"].items()),
         *(f"missing: {name} ({gives}): pip install 'normscan[{extra}]'" for name, extra, gives in found["missing"]),
         "Research use only. Not a medical device.",
@@ -40,6 +41,7 @@ def _look() -> dict[str, Any]:
     from normscan.deploy.engines import available_engines
     from normscan.errors import Error
     from normscan.families import names
+    from normscan.generate import names as generators
     from normscan.ops.border import cuda_module
 
     def number(name: str) -> str | None:
@@ -65,6 +67,7 @@ def _look() -> dict[str, Any]:
         "devices": ["cpu", *(f"cuda:{i}" for i in range(devices))],
         "engines": available_engines(),
         "families": names(),
+        "generators": generators(),
         "packages": {name: number(name) for name in PACKAGES},
         "missing": [(name, *why) for name, why in EXTRAS.items() if find_spec(name) is None],
     }

@@ -1,20 +1,17 @@
-"""Configurations: frozen, every default with its source, unknown fields refused with the nearest key named."""
+"""What every family's configuration holds."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from normscan.errors import ConfigError, UsageError
+from normscan.config import BaseConfig
+from normscan.errors import ConfigError
 
 
-class Config(BaseModel):
+class Config(BaseConfig):
     """What every family's training needs; a family adds its own fields and presets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: int = Field(256, ge=8, le=4096, description="side of the network's input, pixels")
     channels: Literal[1, 3] = Field(3, description="1 grey, 3 colour")
@@ -42,33 +39,7 @@ class Config(BaseModel):
             )
         return self
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-
     @property
     def augmentation(self) -> dict[str, Any]:
         """Arguments of `data.augment.affine`."""
         return self.model_dump(include={"rotate", "shift", "shear", "zoom", "flip"})
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Validate; a `ConfigError` names each wrong field, what was found, and the nearest key for an unknown one."""
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise ConfigError("; ".join(cls._explain(e) for e in error.errors())) from None
-
-    @classmethod
-    def preset(cls, name: str, overrides: Mapping[str, Any] | None = None) -> Self:
-        """A preset by name, with single fields overridden."""
-        if name not in cls.presets:
-            raise UsageError(f"preset {name!r} does not exist; there are: {', '.join(cls.presets)}")
-        return cls.parse({**cls.presets[name], **(overrides or {})})
-
-    @classmethod
-    def _explain(cls, error: Any) -> str:
-        field = ".".join(str(part) for part in error["loc"])
-        if error["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(field, cls.model_fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"fields: {', '.join(cls.model_fields)}"
-            return f"config: unknown field {field!r}; {hint}"
-        return f"config.{field}: {error['msg']}, found {error['input']!r}"

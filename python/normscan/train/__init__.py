@@ -1,4 +1,4 @@
-"""Training: the one loop, checkpoints, and the run folder."""
+"""Training: the one loop, and the run folder."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from normscan.checkpoint import save_checkpoint
 from normscan.errors import BundleError, Error
 from normscan.families.config import Config
 from normscan.families.family import Batch, Step
 from normscan.files import told
 from normscan.progress import Bar, bar, say
-from normscan.train.checkpoint import save_checkpoint
 from normscan.train.fit import Validation, Validator
 from normscan.train.loader import Make, Pictures, augmented, batches, epoch_order, plain
 

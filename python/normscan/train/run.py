@@ -18,6 +18,7 @@ from safetensors.torch import save as save_torch
 from torch import nn
 
 from normscan import __version__
+from normscan.checkpoint import latest_checkpoint, read_state
 from normscan.data.layouts import read_layout
 from normscan.data.sample import Record
 from normscan.data.splits import check_disjoint, split
@@ -30,7 +31,6 @@ from normscan.ops.border import cuda_module
 from normscan.progress import say
 from normscan.scoring.calibrate import Calibration, calibrate, needed
 from normscan.scoring.scorer import Scorer
-from normscan.train.checkpoint import latest_checkpoint, read_state
 from normscan.train.fit import Validation, Validator, score_all
 from normscan.train.folder import (
     Run,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from normscan.checkpoint import latest_checkpoint, read_state, save_checkpoint
 from normscan.errors import BundleError, OutputError, UsageError
 from normscan.files import temporary_folder, write_bytes
-from normscan.train.checkpoint import latest_checkpoint, read_state, save_checkpoint
 
 
 def test_nested_state_round_trips(tmp_path: Path) -> None:
