@@ -9,12 +9,9 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
 
 from normscan.errors import UsageError
-
-if TYPE_CHECKING:
-    from normscan.generate.generator import Generator
+from normscan.generate.generator import Generator
 
 __all__ = ["generator", "names"]
 
