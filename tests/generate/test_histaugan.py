@@ -14,7 +14,7 @@ from torch import Tensor
 from normscan.data.generated import read_generated
 from normscan.data.read import read_image, write_image
 from normscan.errors import ConfigError, InputError, UsageError
-from normscan.generate.generator import Source
+from normscan.generate.card import Source
 from normscan.generate.histaugan import GENERATOR
 from normscan.generate.histaugan.clusters import colour_statistics
 from normscan.generate.histaugan.config import HistauganConfig

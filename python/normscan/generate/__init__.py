@@ -9,9 +9,12 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 from normscan.errors import UsageError
-from normscan.generate.generator import Generator
+
+if TYPE_CHECKING:
+    from normscan.generate.card import Generator
 
 __all__ = ["generator", "names"]
 

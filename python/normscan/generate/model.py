@@ -32,7 +32,7 @@ from normscan import __version__
 from normscan.errors import InputError, UsageError
 from normscan.files import read_json, sha256, told, write_bytes, write_json
 from normscan.generate import generator as find_generator
-from normscan.generate.generator import Generator, GeneratorConfig, Source
+from normscan.generate.card import Generator, GeneratorConfig, Source
 
 PACKAGES = ("numpy", "opencv-python-headless", "torch", "safetensors")
 FILES = ("config.json", "model.safetensors", "sources.csv")
@@ -84,10 +84,9 @@ class Model:
             raise InputError(f"{self.weights_file}: tensor {name!r} is missing; train again")
         return self.tensors[name]
 
-    def load_into(self, network: nn.Module, prefix: str) -> None:
-        """Load the tensors `prefix`.* into a network; missing, unknown or misshapen ones are an `InputError`."""
-        start = f"{prefix}."
-        state = {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+    def load_into(self, network: nn.Module, prefix: str = "") -> None:
+        """Load the tensors whose names begin with `prefix`; missing, unknown or misshapen ones are an `InputError`."""
+        state = {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
         try:
             network.load_state_dict(state)
         except RuntimeError as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from normscan.data.read import read_image
-from normscan.generate.generator import Pixels
+from normscan.generate.card import Pixels
 
 CELL = 128
 _CAPTION = 20

@@ -16,7 +16,7 @@ from normscan.data.read import write_image
 from normscan.errors import BundleError, Error
 from normscan.files import told, write_bytes
 from normscan.generate import generator
-from normscan.generate.generator import Training
+from normscan.generate.card import Training
 from normscan.generate.model import Model, finish, open_folder
 from normscan.generate.pictures import contact_sheet
 from normscan.progress import bar, say

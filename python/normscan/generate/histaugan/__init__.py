@@ -8,7 +8,7 @@ Domains are all pictures as one (`domains=one`), the folders in a folder, or clu
 come as a further domain. With one domain, the losses that ask for it are left out: they would be won by a constant.
 """
 
-from normscan.generate.generator import Generator
+from normscan.generate.card import Generator
 from normscan.generate.histaugan.config import HistauganConfig
 from normscan.generate.histaugan.domains import histaugan_sources
 from normscan.generate.histaugan.sample import HistauganOptions, histaugan_sample

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from normscan.errors import ConfigError
-from normscan.generate.generator import GeneratorConfig
+from normscan.generate.card import GeneratorConfig
 
 STRIDE = 4
 """Picture pixels a content pixel: two convolutions of stride 2. Sides of pictures are multiples of it."""

@@ -11,7 +11,7 @@ import numpy as np
 from normscan.data.layouts import find_images, read_layout
 from normscan.data.read import SUFFIXES, read_image
 from normscan.errors import InputError, UsageError
-from normscan.generate.generator import OK, TEMPLATE, Source
+from normscan.generate.card import OK, TEMPLATE, Source
 from normscan.generate.histaugan.clusters import cluster, colour_statistics
 from normscan.generate.histaugan.config import HistauganConfig
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from normscan.config import BaseConfig
 from normscan.data.layouts import find_images
 from normscan.errors import InputError, UsageError
-from normscan.generate.generator import TEMPLATE, Made
+from normscan.generate.card import TEMPLATE, Made
 from normscan.generate.histaugan.config import HistauganConfig
 from normscan.generate.histaugan.domains import domain_names
 from normscan.generate.histaugan.network import Histaugan

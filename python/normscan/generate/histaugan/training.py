@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from normscan.generate.generator import Pixels, Source
+from normscan.generate.card import Pixels, Source
 from normscan.generate.histaugan.config import HistauganConfig
 from normscan.generate.histaugan.domains import domains_of
 from normscan.generate.histaugan.losses import spread
@@ -27,7 +27,7 @@ _PARTS = ("network", "critics", "content_critic", "optimizer", "critics_optimize
 
 
 class HistauganTraining:
-    """What the common training runs; see `generator.Training`."""
+    """What the common training runs; see `card.Training`."""
 
     unit = "epoch"
 
