@@ -42,7 +42,7 @@ def histaugan_sample(
         raise UsageError(f"domain {options.domain!r} does not exist; there are: {', '.join(names)}")
     parents = _parents(model, options)
     network = Histaugan(config, len(names)).to(device)
-    model.load_into(network, "network")
+    model.load_into(network, "network.")
     return _draw(network.eval(), config, options, names, parents, seeds)
 
 
