@@ -345,7 +345,16 @@ def test_parents_that_are_gone_are_told(tmp_path: Path) -> None:
 
 def test_structure_is_kept_and_style_changed(folders: Path) -> None:
     """After a short training, a restyled picture's content is near its own, and its colours are not."""
-    asked = {"size": 24, "crop": 24, "width": 8, "style": 4, "batch_size": 8, "epochs": 20, "learning_rate": 1e-3}
+    asked = {
+        "size": 24,
+        "crop": 24,
+        "width": 8,
+        "style": 4,
+        "batch_size": 8,
+        "epochs": 20,
+        "learning_rate": 1e-3,
+        "critic_learning_rate": 1e-3,
+    }
     learnt = HistauganTraining(config(domains="folders", **asked), histaugan_sources(folders, None), CPU)
     for epoch in range(learnt.count):
         learnt.run(epoch, Silent())

@@ -34,7 +34,7 @@ class HistauganStep:
         self.content_critic = content_critic(config, domains).to(device) if domains > 1 else None
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.optimizer = _adam(network, config.learning_rate)
-        self.critics_optimizer = _adam(self.critics, config.learning_rate)
+        self.critics_optimizer = _adam(self.critics, config.critic_learning_rate)
         critic = self.content_critic
         self.content_optimizer = None if critic is None else _adam(critic, config.content_learning_rate)
         self.count = 0
