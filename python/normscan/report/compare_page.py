@@ -111,7 +111,8 @@ def _numbers(names: tuple[str, str], metrics: tuple[Metrics, Metrics], paired: P
 def _gallery(names: tuple[str, str], pairs: Sequence[Pair], scales: Sequence[tuple[float, float]]) -> str:
     intro = (
         "The pictures on whose rank the two differ most, each beside the maps of "
-        f"{escape(names[0])} and {escape(names[1])}. Each run has a scale of colours of its own. What is known to be abnormal is outlined."
+        f"{escape(names[0])} and {escape(names[1])}. Each run has a scale of colours "
+        "of its own. What is known to be abnormal is outlined."
     )
     return f'<p>{intro}</p><ul class="gallery">{"".join(_card(names, pair, scales) for pair in pairs)}</ul>'
 
