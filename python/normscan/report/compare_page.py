@@ -65,7 +65,7 @@ def sentences(names: tuple[str, str], metrics: tuple[Metrics, Metrics], paired: 
     """What the comparison says, in words."""
     areas = [m["image_auroc"] for m in metrics]
     found = [f"{names[0]} ranks with an AUROC of {areas[0]:.3f}, {names[1]} with {areas[1]:.3f}."]
-    span = words.numbers(paired.interval)
+    span = _span(paired)
     if paired.p is None:
         found.append("The difference has no spread on these images, so they cannot say how certain it is.")
     elif paired.p < 0.05:
@@ -102,7 +102,7 @@ def _numbers(names: tuple[str, str], metrics: tuple[Metrics, Metrics], paired: P
         both = all(isinstance(value, float) for value in values)
         difference = f"{values[1] - values[0]:+.3f}" if both else ""  # type: ignore[operator]
         if key == "image_auroc":
-            difference += f" ({words.numbers(paired.interval)})"
+            difference += f" ({_span(paired)})"
         body.append([title, *(told(value) for value in values), difference])
     head = ("Measure", escape(names[0]), escape(names[1]), "Second minus first")
     return table("Measured on the same test pictures", head, body)
@@ -137,10 +137,16 @@ def _card(names: tuple[str, str], pair: Pair, scales: Sequence[tuple[float, floa
     )
 
 
+def _span(paired: Paired) -> str:
+    low, high = paired.interval
+    return f"{low:+.3f} to {high:+.3f}"
+
+
 def _decision(decision: bool | None) -> str:
     return "" if decision is None else ", flagged" if decision else ", passed"
 
 
 _STYLE = """
+.plots figure{max-width:34rem}
 .plot .curve.second{stroke:var(--ink);stroke-dasharray:7 4}
 """
