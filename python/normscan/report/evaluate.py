@@ -60,15 +60,11 @@ def evaluate(
     a figure over the readable half would flatter.
     """
     check_free(output.absolute(), force=force or is_evaluation(output), ours=is_evaluation)
-    records = read_layout(data, training=False)
-    check_disjoint(records)
-    test = [r for r in records if r.split == "test" and r.label is not None]
-    if not test:
-        raise InputError(f"{data} has no labelled test pictures; expected test/normal and test/<anything else>")
+    records, test = records_of(data)
     session = load(model, device=device, threads=threads)
-    _refuse_seen(session, test)
-    scored = _score(session, test, data, batch_size)
-    found = _metrics(session, scored)
+    refuse_seen(session, test)
+    scored = score_pictures(session, test, data, batch_size)
+    found = measured(session, scored)
     if baselines:
         found["baselines"] = _baselines(records, test)
     found["engine"] = session.engine.fingerprint()
@@ -90,12 +86,22 @@ def evaluate(
     return found
 
 
+def records_of(data: Path) -> tuple[list[Record], list[Record]]:
+    """(all pictures of a data folder, those of its labelled test set); an `InputError` where there is none."""
+    records = read_layout(data, training=False)
+    check_disjoint(records)
+    test = [r for r in records if r.split == "test" and r.label is not None]
+    if not test:
+        raise InputError(f"{data} has no labelled test pictures; expected test/normal and test/<anything else>")
+    return records, test
+
+
 def is_evaluation(folder: Path) -> bool:
     """An earlier evaluation may be replaced: it can be made again from the model and the data."""
     return folder.is_dir() and {p.name for p in folder.iterdir()} <= FILES
 
 
-def _refuse_seen(session: Session, test: Sequence[Record]) -> None:
+def refuse_seen(session: Session, test: Sequence[Record]) -> None:
     """A picture that made the detector cannot test it, in whichever folder it lies now."""
     seen = [r.path for r in test if sha256(r.path)[:SEEN_DIGITS] in session.seen]
     if seen:
@@ -105,7 +111,8 @@ def _refuse_seen(session: Session, test: Sequence[Record]) -> None:
         )
 
 
-def _score(session: Session, test: Sequence[Record], root: Path, batch_size: int) -> list[Scored]:
+def score_pictures(session: Session, test: Sequence[Record], root: Path, batch_size: int) -> list[Scored]:
+    """Score every test picture; one that cannot be is raised, for a figure over the others would flatter."""
     with_masks = any(r.mask is not None for r in test)
     stream = session.stream([r.path for r in test], batch_size=batch_size)
     scored = []
@@ -123,7 +130,8 @@ def _score(session: Session, test: Sequence[Record], root: Path, batch_size: int
     return scored
 
 
-def _metrics(session: Session, scored: Sequence[Scored]) -> dict[str, Any]:
+def measured(session: Session, scored: Sequence[Scored]) -> dict[str, Any]:
+    """`metrics.summary` of the scores, by groups and pixels where there are any."""
     calibration = session.scorer.spec.calibration
     groups = [s.record.group for s in scored]
     known = any(group is not None for group in groups)

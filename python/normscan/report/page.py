@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from normscan.files import write_bytes
 from normscan.report import pictures, plots, words
+from normscan.report.html import document, section, table
 from normscan.report.words import NONE, Metrics
 from normscan.scoring import metrics as measure
 
@@ -59,16 +60,7 @@ def write_page(
         _gallery(rows, map_scale),
         _provenance(provenance),
     ]
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    page = (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="color-scheme" content="light dark">\n<style>{_STYLE}</style>\n</head>\n<body>\n<header>'
-        f'<p class="kind">normscan report</p><h1>{escape(title)}</h1><p class="notice">{words.NOTICE}</p></header>\n'
-        f"<main>\n{chr(10).join(filter(None, sections))}\n</main>\n<footer><p>{words.NOTICE}</p></footer>\n"
-        "</body>\n</html>\n"
-    )
+    page = document(title, "normscan report", filter(None, sections))
     target = Path(folder) / "index.html"
     write_bytes(target, page.encode())
     return target
@@ -109,7 +101,7 @@ def _verdict(metrics: Metrics, calibration: Metrics | None, rows: Sequence[Row])
     )
     unscored = [row.path_label for row in rows if not math.isfinite(row.score)]
     said = words.sentences(metrics, calibration, len(rows), unscored)
-    return _section("Verdict", f'<dl class="figures">{cells}</dl>' + "".join(f"<p>{escape(s)}</p>" for s in said))
+    return section("Verdict", f'<dl class="figures">{cells}</dl>' + "".join(f"<p>{escape(s)}</p>" for s in said))
 
 
 def _separation(metrics: Metrics, rows: Sequence[Row]) -> str:
@@ -130,7 +122,7 @@ def _separation(metrics: Metrics, rows: Sequence[Row]) -> str:
     bars = plots.histogram(of[0], of[1], of[None], threshold=threshold)
     charts.append((bars, "Scores of each kind. Those beyond the axis are counted in the outermost bars."))
     figures = "".join(f"<figure>{svg}<figcaption>{text}</figcaption></figure>" for svg, text in charts)
-    return _section("Separation", f'<div class="plots">{figures}</div>')
+    return section("Separation", f'<div class="plots">{figures}</div>')
 
 
 def _measures(metrics: Metrics, calibration: Metrics | None) -> str:
@@ -159,7 +151,7 @@ def _measures(metrics: Metrics, calibration: Metrics | None) -> str:
     body = [[escape(cell) for cell in line] for line in lines if line[1] not in ("", NONE) or line[2]]
     if not body:
         return ""
-    return _section("Numbers", _table("Measured on the test set", ("Measure", "Value", "95 % interval", "Note"), body))
+    return section("Numbers", table("Measured on the test set", ("Measure", "Value", "95 % interval", "Note"), body))
 
 
 def _baselines(metrics: Metrics) -> str:
@@ -175,7 +167,7 @@ def _baselines(metrics: Metrics) -> str:
         for name, area, bounds in lines
     ]
     caption = "The same images, scored without a trained network. The dashed line is chance."
-    return _section("Baselines", _table(caption, ("Method", "AUROC", "95 % interval", "From 0 to 1"), body))
+    return section("Baselines", table(caption, ("Method", "AUROC", "95 % interval", "From 0 to 1"), body))
 
 
 def _gallery(rows: Sequence[Row], map_scale: tuple[float, float] | None) -> str:
@@ -196,7 +188,7 @@ def _gallery(rows: Sequence[Row], map_scale: tuple[float, float] | None) -> str:
         else ""
     )
     cards = "".join(_card(row, low, high) for row in shown)
-    return _section("Pictures", f'<p>{intro}</p>{bar}<ul class="gallery">{cards}</ul>')
+    return section("Pictures", f'<p>{intro}</p>{bar}<ul class="gallery">{cards}</ul>')
 
 
 def _card(row: Row, low: float, high: float) -> str:
@@ -224,28 +216,10 @@ def _card(row: Row, low: float, high: float) -> str:
 
 def _provenance(provenance: Mapping[str, Any]) -> str:
     body = [[escape(name), escape(text)] for name, text in _flat(provenance)]
-    return _section("Provenance", _table("Where these numbers come from", ("Field", "Value"), body)) if body else ""
+    return section("Provenance", table("Where these numbers come from", ("Field", "Value"), body)) if body else ""
 
 
 # ---- parts --------------------------------------------------------------------------------------------------------
-
-
-def _section(title: str, body: str) -> str:
-    name = title.lower()
-    return f'<section class="{name}" aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{body}</section>'
-
-
-def _table(caption: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Cells of the body are markup; those of the first column head their row."""
-    top = "".join(f'<th scope="col">{name}</th>' for name in head)
-    lines = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for first, *cells in body
-    )
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
-    )
 
 
 def _outcome(row: Row) -> str:
@@ -266,72 +240,3 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, ", ".join(str(part) for part in value)
     else:
         yield name, NONE if value is None else str(value)
-
-
-_STYLE = """
-:root{--paper:#fafaf8;--card:#fff;--ink:#1c2227;--soft:#5a656e;--line:#e3e4e0;--plain:#a9b2ba;--accent:#0b6b7d}
-@media (prefers-color-scheme:dark){:root{--paper:#131619;--card:#1a1e22;--ink:#e6e9eb;--soft:#9ba7b0;--line:#2b3137;
---plain:#59646e;--accent:#58c4d6}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);
-font:16px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;font-variant-numeric:tabular-nums}
-header,main,footer{max-width:68rem;margin:0 auto;padding:0 1.5rem}
-header{padding-top:3.5rem}
-.kind{margin:0;color:var(--accent);font-size:.875rem;font-weight:600;letter-spacing:.02em}
-h1{margin:.25rem 0;font-size:clamp(1.6rem,4vw,2.25rem);line-height:1.2;font-weight:650;letter-spacing:-.015em;
-overflow-wrap:anywhere}
-.notice,footer{color:var(--soft);font-size:.875rem}
-.notice{margin:.5rem 0 0}
-section{margin:3.5rem 0}
-h2{margin:0 0 1rem;font-size:1.25rem;font-weight:650;letter-spacing:-.005em}
-p{margin:.6rem 0;max-width:44rem;overflow-wrap:anywhere}
-.figures{display:grid;grid-template-columns:repeat(3,1fr);gap:1rem;margin:0 0 1.5rem}
-.figures div,.plots figure{background:var(--card);border:1px solid var(--line);border-radius:10px;
-padding:1.1rem 1.25rem}
-.figures dt,.figures dd{margin:0;color:var(--soft);font-size:.875rem}
-.figures .big{color:var(--ink);font-size:2.4rem;line-height:1.25;font-weight:600;letter-spacing:-.03em}
-.figures div:first-child .big{color:var(--accent)}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}
-figure{margin:0}
-.plots figcaption{color:var(--soft);font-size:.875rem;margin-top:.5rem}
-.plot{display:block;width:100%;height:auto;font-size:12.5px;fill:var(--soft)}
-.plot .label{fill:var(--ink)}
-.plot .grid{stroke:var(--line)}
-.plot .axis{stroke:var(--soft)}
-.plot .chance,.whisker .chance{fill:none;stroke:var(--plain);stroke-width:1.5;stroke-dasharray:4 4}
-.plot .curve{fill:none;stroke:var(--accent);stroke-width:2.5;stroke-linejoin:round}
-.plot .under{fill:var(--accent);opacity:.08}
-.plot .point{fill:var(--card);stroke:var(--accent);stroke-width:2.5}
-.plot .normal{fill:var(--plain);fill-opacity:.55;stroke:var(--plain)}
-.plot .abnormal{fill:var(--accent);fill-opacity:.3;stroke:var(--accent);stroke-width:1.5}
-.plot .unknown{fill:none;stroke:var(--ink);stroke-width:1.5}
-.plot .threshold{stroke:var(--ink);stroke-width:1.5;stroke-dasharray:6 4}
-.whisker{display:block;width:20.8rem;height:1.2rem}
-.whisker .range{stroke:var(--accent);stroke-width:2}
-.whisker .dot{fill:var(--accent)}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.9375rem}
-caption{text-align:left;color:var(--soft);font-size:.875rem;padding-bottom:.5rem}
-th,td{text-align:left;padding:.55rem 1.25rem .55rem 0;border-bottom:1px solid var(--line);vertical-align:baseline}
-thead th{color:var(--soft);font-weight:500;font-size:.875rem}
-tbody th{font-weight:500}
-.numbers td,.baselines td{white-space:nowrap}
-.numbers td:last-child{color:var(--soft);white-space:normal;min-width:11rem}
-.provenance td{overflow-wrap:anywhere;font:.8125rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-.scale{display:flex;flex-wrap:wrap;align-items:center;gap:.6rem;color:var(--soft);font-size:.875rem}
-.bar{width:11rem;height:.7rem;border-radius:4px}
-.gallery{list-style:none;margin:1.25rem 0 0;padding:0;display:grid;gap:1rem;
-grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
-.gallery li{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:.6rem;break-inside:avoid}
-.panes{display:grid;grid-template-columns:repeat(3,1fr);gap:.35rem}
-.panes img{display:block;width:100%;aspect-ratio:1;object-fit:contain;background:#0b0d0f;border-radius:5px}
-.gallery figcaption{display:grid;grid-template-columns:1fr auto;gap:0 1rem;padding:.6rem .25rem .1rem;font-size:.875rem}
-.wrong .outcome{color:var(--accent);font-weight:650}
-.path{grid-column:1/-1;color:var(--soft);font-size:.8125rem;overflow-wrap:anywhere}
-footer{border-top:1px solid var(--line);padding-top:1rem;padding-bottom:3rem}
-@media (max-width:40rem){.figures{grid-template-columns:1fr}section{margin:2.5rem 0}header{padding-top:2rem}
-header,main,footer{padding-left:1rem;padding-right:1rem}.plots figure{padding:.75rem .5rem}}
-@media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#ccc;--plain:#999;--accent:#0b6b7d}
-body{font-size:10.5pt}header{padding-top:0}section{margin:1.5rem 0}.figures div,.plots figure,tr{break-inside:avoid}
-h2{break-after:avoid}.gallery{grid-template-columns:1fr 1fr}.bar,.panes img{print-color-adjust:exact}}
-"""

@@ -18,6 +18,8 @@ from normscan.errors import ArgumentError
 
 Array = npt.NDArray[np.float64]
 
+Curve = tuple[str, Array, Array, float]
+
 _WIDTH, _HEIGHT = 480.0, 400.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 26.0, 20.0, 52.0
 _BINS = 36
@@ -58,6 +60,25 @@ def roc(
         spoken += f" At the threshold {point[1]:.1%} are found and {point[0]:.1%} are false alarms."
     parts.append(_legend(legend, frame.x(1) - 226, frame.y(0) - 20 * len(legend) - 2))
     return _svg("roc", "ROC curve", spoken, parts)
+
+
+def two_rocs(first: Curve, second: Curve) -> str:
+    """Two ROC curves in one frame, the second dashed; each (name, false positive rates, true positive rates, AUROC)."""
+    frame = _Frame((0.0, 1.0), (0.0, 1.0))
+    ticks = [(v, f"{100 * v:.0f} %") for v in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    parts = [
+        frame.axes(ticks, ticks, "False alarms (share of normal images flagged)", "Found (share of abnormal images)"),
+        f'<polyline class="chance" points="{frame.x(0):.1f},{frame.y(0):.1f} {frame.x(1):.1f},{frame.y(1):.1f}"/>',
+    ]
+    legend, spoken = [], "Two ROC curves."
+    for kind, (name, x, y, area) in zip(("curve", "curve second"), (first, second), strict=True):
+        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in _thinned(frame.x(x), frame.y(y)))
+        parts.append(f'<polyline class="{kind}" points="{line}"/>')
+        legend.append((kind, f"{name}, AUROC {area:.3f}"))
+        spoken += f" {name} has an area of {area:.3f}."
+    legend.append(("chance", "Chance, 0.5"))
+    parts.append(_legend(legend, frame.x(1) - 226, frame.y(0) - 20 * len(legend) - 2))
+    return _svg("roc", "ROC curves", spoken, parts)
 
 
 def histogram(

@@ -60,18 +60,28 @@ def delong_interval(labels: Labels, scores: npt.ArrayLike, confidence: float = 0
 
     Perfect separation has no spread, so its interval is (1, 1): read it as "not estimable", not as certainty.
     """
-    abnormal, values = _both_classes("delong_interval", labels, scores)
+    abnormal, _ = _both_classes("delong_interval", labels, scores)
     m, n = _class_sizes(abnormal)
     if min(m, n) < 2:
         raise ArgumentError(f"delong_interval: found {n} normal and {m} abnormal images, expected at least 2 of each")
-    ranks = _midranks(values)
-    # Of each abnormal image the share of normal ones below it, of each normal one the share of abnormal ones above it.
-    below = (ranks[abnormal] - _midranks(values[abnormal])) / n
-    above = 1 - (ranks[~abnormal] - _midranks(values[~abnormal])) / m
+    below, above = placements(labels, scores)
     error = float(np.sqrt(below.var(ddof=1) / m + above.var(ddof=1) / n))
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
     area = float(below.mean())
     return max(0.0, area - reach), min(1.0, area + reach)
+
+
+def placements(labels: Labels, scores: npt.ArrayLike) -> tuple[Array, Array]:
+    """Of each abnormal image the share of normal ones below it, of each normal one the share of abnormal ones above it.
+
+    Ties count half; the mean of either is the AUROC.
+    """
+    abnormal, values = _both_classes("placements", labels, scores)
+    m, n = _class_sizes(abnormal)
+    ranks = _midranks(values)
+    below: Array = (ranks[abnormal] - _midranks(values[abnormal])) / n
+    above: Array = 1 - (ranks[~abnormal] - _midranks(values[~abnormal])) / m
+    return below, above
 
 
 def bootstrap_interval(
@@ -89,7 +99,7 @@ def bootstrap_interval(
     both classes occur in two groups or more.
     """
     abnormal, values = _both_classes("bootstrap_interval", labels, scores)
-    members = _group_indices(groups, len(values))
+    members = group_indices(groups, len(values))
     for name, of_class in (("normal", ~abnormal), ("abnormal", abnormal)):
         found = len(np.unique(members[of_class]))
         if found < 2:
@@ -114,7 +124,7 @@ def auroc_interval(
     labels: Labels, scores: npt.ArrayLike, groups: Groups | None = None, seed: int = 0
 ) -> tuple[float, float]:
     """95 % interval of the AUROC: DeLong where every group has one image, else the bootstrap over groups."""
-    if groups is None or _independent(groups, np.size(scores)):
+    if groups is None or independent(groups, np.size(scores)):
         return delong_interval(labels, scores)
     return bootstrap_interval(labels, scores, groups, seed)
 
@@ -252,7 +262,7 @@ def summary(
     abnormal, values = _checked("summary", labels, scores)
     m, n = _class_sizes(abnormal)
     both = m > 0 and n > 0
-    independent = groups is None or _independent(groups, len(values))
+    alone = groups is None or independent(groups, len(values))
     interval = None
     if both:
         try:
@@ -262,7 +272,7 @@ def summary(
     return {
         "image_auroc": auroc(abnormal, values) if both else None,
         "image_auroc_ci": interval,
-        "image_auroc_ci_method": None if interval is None else "delong" if independent else "grouped_bootstrap",
+        "image_auroc_ci_method": None if interval is None else "delong" if alone else "grouped_bootstrap",
         "auprc": average_precision(abnormal, values) if both else None,
         "prevalence": m / (m + n) if m + n else None,
         **_at_threshold(abnormal, values, threshold, target_specificity, n_calibration),
@@ -373,11 +383,12 @@ def _counts_from_above(abnormal: Bools, values: Array) -> tuple[Array, Array, Ar
     return true, false, -distinct
 
 
-def _independent(groups: Groups, n: int) -> bool:
-    return len(np.unique(_group_indices(groups, n))) == n
+def independent(groups: Groups, n: int) -> bool:
+    """Whether each of n images is a group of its own."""
+    return len(np.unique(group_indices(groups, n))) == n
 
 
-def _group_indices(groups: Groups, n: int) -> npt.NDArray[np.int64]:
+def group_indices(groups: Groups, n: int) -> npt.NDArray[np.int64]:
     """Groups [n] as numbers from 0; None is a group of its own."""
     if len(groups) != n:
         raise ArgumentError(f"groups: found {len(groups)} for {n} scores, expected one per score")
