@@ -96,7 +96,7 @@ def _fields(run: Run, golden: dict[str, np.ndarray]) -> dict[str, Any]:
         "outputs": [name.removeprefix("output.") for name in golden if name.startswith("output.")],
         "spread": float(trained["spread"]),
         "map_scale": trained["map_scale"],
-        "config": run.config.model_dump(mode="json"),
+        "config": run.config.portable(),
         "training": {
             key: trained[key] for key in ("preset", "seed", "validation", "versions", "machine", "supervision")
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -48,6 +49,14 @@ class Config(BaseModel):
     def augmentation(self) -> dict[str, Any]:
         """Arguments of `data.augment.affine`."""
         return self.model_dump(include={"rotate", "shift", "shear", "zoom", "flip"})
+
+    def portable(self) -> dict[str, Any]:
+        """Plain values for a bundle that travels: of a field marked {"file": True} (json_schema_extra) the name only."""
+        values = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("file"):
+                values[name] = PurePath(values[name]).name
+        return values
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

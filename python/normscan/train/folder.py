@@ -67,7 +67,8 @@ class Run:
                     raise InputError(f"{folder / name} has changed since training: sha256 {found}, expected {expected}")
             chosen = find_family(manifest["family"])
             stats = load_numpy((folder / "stats.safetensors").read_bytes())
-            _ = manifest["spread"], manifest["map_scale"], manifest["data"]["folder"]
+            _ = manifest["spread"], manifest["map_scale"], manifest["weights"]
+            _ = manifest["data"]["folder"], manifest["data"]["origins"]
         except (KeyError, TypeError, SafetensorError) as error:
             raise InputError(f"{path} is no manifest of a run ({error!r}); train again") from error
         return cls(

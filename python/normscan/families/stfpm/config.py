@@ -23,7 +23,9 @@ class StfpmConfig(Config):
     backbone: Literal["resnet18", "resnet34", "wide_resnet50_2"] = Field("resnet18", description="STFPM: ResNet18")
     width: int = Field(64, ge=1, le=256, description="channels of the first convolution; published weights have 64")
     weights: str = Field(
-        "torchvision", description="of the teacher: a file, torchvision[:NAME], timm[:NAME], or random"
+        "torchvision",
+        description="of the teacher: a file, torchvision[:NAME], timm[:NAME], or random",
+        json_schema_extra={"file": True},
     )
     teacher_task: Literal["none", "cutpaste", "rotation", "best", "supervised"] = Field(
         "none", description="what the teacher is fine-tuned on; best: whatever validation prefers of the first three"
@@ -45,7 +47,7 @@ class StfpmConfig(Config):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         # Ours: about ten minutes on two CPU cores for 300 pictures. Chosen on validation normals and planted anomalies.
-        "small": {"epochs": 30, "decay": "cosine", "validate_every": 5, "patience": 6},
+        "small": {"batch_size": 8, "epochs": 30, "decay": "cosine", "validate_every": 5, "patience": 3},
     }
 
     @model_validator(mode="after")
