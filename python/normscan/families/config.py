@@ -51,7 +51,7 @@ class Config(BaseModel):
         return self.model_dump(include={"rotate", "shift", "shear", "zoom", "flip"})
 
     def portable(self) -> dict[str, Any]:
-        """Plain values for a bundle that travels: of a field marked {"file": True} (json_schema_extra) the name only."""
+        """Plain values for a bundle that travels: of a field that is marked as a file, the name alone."""
         values = self.model_dump(mode="json")
         for name, field in type(self).model_fields.items():
             if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("file"):
