@@ -1,4 +1,9 @@
-"""Teacher and student: one picture in, three levels of features from each out."""
+"""Teacher and student: one picture in, three levels of features from each out.
+
+The map is fused by the native scorer and not in the graph, and each network has its own stem, because both were
+measured (ONNX Runtime 1.31, 256 pixels, batch 1, two threads, CPU time): six maps 66.5 ms and 1.2 ms for the scorer;
+fused in the graph 71.3 ms without blur and maximum; one stem of 128 channels for both 68.5 ms.
+"""
 
 from __future__ import annotations
 
