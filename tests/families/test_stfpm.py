@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
+from normscan.deploy.card import card
 from normscan.errors import ConfigError, InputError, UsageError
 from normscan.families.family import Batch
 from normscan.families.stfpm import FAMILY
@@ -294,6 +295,8 @@ def test_known_abnormal_pictures_teach_the_teacher_only(skin: Path, tmp_path: Pa
     assert seen == {"TeacherStep": {"ok", "abnormal"}, "StudentStep": {"ok"}}
     assert done.manifest["supervision"] == "supervised"
     assert done.manifest["data"]["origins"] == {"ok": 48, "abnormal": 6}
+    assert "the training saw 6 pictures of origin `abnormal`" in card(done)
+    assert "Weights at the start: resnet18 (random, seed 0)." in card(done)
     with pytest.raises(UsageError, match="needs abnormal pictures; name their folder with --abnormal"):
         run(skin, tmp_path / "other", teacher_task="supervised")
 
