@@ -8,6 +8,7 @@ from pathlib import Path
 
 from normscan.data.generated import generated_records
 from normscan.data.layouts import find_images, read_layout
+from normscan.data.read import PathLike
 from normscan.data.sample import Record
 from normscan.data.splits import check_disjoint, split
 from normscan.errors import InputError, UsageError
@@ -24,7 +25,7 @@ MOST_CALIBRATION = 0.4
 
 
 def gather(
-    card: Family, config: Config, root: Path, *, generated: Path | None = None, abnormal: Path | None = None
+    card: Family, config: Config, root: Path, *, generated: PathLike | None = None, abnormal: PathLike | None = None
 ) -> list[Record]:
     """Every picture with its part; a one-class family's training never sees one that is not labelled normal.
 
@@ -42,7 +43,7 @@ def gather(
     return records
 
 
-def changes_for(card: Family, abnormal: Path | None) -> dict[str, object]:
+def changes_for(card: Family, abnormal: PathLike | None) -> dict[str, object]:
     """The config fields that known abnormal pictures set; a `UsageError` for a family that has no use for them."""
     if abnormal is None:
         return {}
@@ -51,7 +52,7 @@ def changes_for(card: Family, abnormal: Path | None) -> dict[str, object]:
     return dict(card.abnormal)
 
 
-def check_given(card: Family, config: Config, abnormal: Path | None) -> None:
+def check_given(card: Family, config: Config, abnormal: PathLike | None) -> None:
     """Raise a `UsageError` where the config asks for abnormal pictures that were not given."""
     wanted = card.abnormal or {}
     if abnormal is None and wanted and all(getattr(config, name) == value for name, value in wanted.items()):
@@ -77,7 +78,7 @@ def _real(card: Family, config: Config, root: Path) -> list[Record]:
     return records
 
 
-def _generated(table: Path, records: list[Record]) -> list[Record]:
+def _generated(table: PathLike, records: list[Record]) -> list[Record]:
     """The table's pictures, without those that were made from a picture outside the training part."""
     held_out = {os.path.realpath(r.path) for r in records if r.split not in ("train", "unlabelled")}
     found = generated_records(table)

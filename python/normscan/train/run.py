@@ -82,17 +82,11 @@ def train(
     weights, bit for bit, as an uninterrupted one on the same machine with the same number of threads.
     """
     card = find_family(family)
-    bad = None if abnormal is None else Path(abnormal)
-    config = card.config.preset(preset, {**changes_for(card, bad), **(overrides or {})})
-    check_given(card, config, bad)
-    place, root, folder = resolve_device(device), Path(data), Path(output)
-    spec = card.spec(config)
-    torch.manual_seed(config.seed)
-    network = card.network(config)
-    weights = card.start(network, config)
-    network = network.to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    made = None if generated is None else Path(generated)
-    records = gather(card, config, root, generated=made, abnormal=bad)
+    config = card.config.preset(preset, {**changes_for(card, abnormal), **(overrides or {})})
+    check_given(card, config, abnormal)
+    root, folder, spec = Path(data), Path(output), card.spec(config)
+    network, weights = _fresh(card, config, resolve_device(device))
+    records = gather(card, config, root, generated=generated, abnormal=abnormal)
     splits, hashes = splits_table(records, root)
     open_folder(folder, config, splits, resume=resume, force=force)
     if resume and (folder / "manifest.json").is_file():
@@ -100,18 +94,23 @@ def train(
         return Run.open(folder)
 
     pictures = {part: Pictures([r for r in records if r.split == part and r.origin == "ok"]) for part in PARTS}
-    validator = Validator(
-        spec, pictures["train"], pictures["validation"], seed=config.seed, batch_size=config.batch_size
-    )
+    real = pictures["train"], pictures["validation"]
+    validator = Validator(spec, *real, seed=config.seed, batch_size=config.batch_size)
     _run_stages(card, config, network, [r for r in records if r.split == "train"], validator, folder)
     fitted = _fit(network, validator, config, pictures["calibration"])
     _write(folder, network, fitted, pictures["validation"], root)
-    provenance = {
-        "data": {"folder": data_folder(root, folder), "sha256": {part: _digest(h) for part, h in hashes.items()}},
-        "weights": dict(weights),
-    }
+    origin = {"folder": data_folder(root, folder), "sha256": {part: _digest(h) for part, h in hashes.items()}}
+    provenance = {"data": origin, "weights": weights}
     write_json(folder / "manifest.json", _manifest(card, config, preset, provenance, records, folder, fitted))
     return Run.open(folder)
+
+
+def _fresh(card: Family, config: Config, place: torch.device) -> tuple[nn.Module, dict[str, str]]:
+    """A network as it begins, on its device, and where its weights are from."""
+    torch.manual_seed(config.seed)
+    network = card.network(config)
+    weights = dict(card.start(network, config))
+    return network.to(place).to(memory_format=torch.channels_last), weights  # type: ignore[call-overload]
 
 
 def resolve_device(name: str) -> torch.device:
