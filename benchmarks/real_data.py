@@ -9,6 +9,7 @@ from typing import Any
 
 import records
 
+from normscan.cli.common import parse_overrides
 from normscan.deploy.export import export
 from normscan.report.evaluate import evaluate
 from normscan.train.run import train
@@ -23,10 +24,11 @@ def main() -> None:
     parser.add_argument("--family", default="ocad")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", action="append", default=[], help="as of `normscan train`: --set weights=FILE")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs"))
     options = parser.parse_args()
     rows = [
-        measure(data, options.family, options.preset, seed, options.output)
+        measure(data, options.family, options.preset, {**parse_overrides(options.set), "seed": seed}, options.output)
         for data in options.data
         for seed in options.seeds
     ]
@@ -42,11 +44,12 @@ def key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("data", "family", "preset", "seed"))
 
 
-def measure(data: Path, family: str, preset: str, seed: int, output: Path) -> dict[str, Any]:
+def measure(data: Path, family: str, preset: str, overrides: dict[str, Any], output: Path) -> dict[str, Any]:
     """Train, export, evaluate the bundle with baselines."""
+    seed = overrides["seed"]
     folder = output / f"{data.name}-{family}-{preset}-{seed}"
     started = time.monotonic()
-    run = train(family, data, folder, preset=preset, overrides={"seed": seed}, force=True)
+    run = train(family, data, folder, preset=preset, overrides=overrides, force=True)
     seconds = time.monotonic() - started
     bundle = export(run.folder)
     found = evaluate(bundle.folder, data, run.folder / "evaluation", baselines=True)

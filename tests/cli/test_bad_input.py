@@ -226,3 +226,22 @@ def test_a_full_disk(verb: str, run: Path, bundle: Path, skin: Path, tmp_path: P
     assert str(target) in done.stderr
     left = [p for p in target.rglob("*") if p.is_file() and (p.name.startswith(".") or p.stat().st_size == LIMIT[verb])]
     assert left == []
+
+
+def test_what_joins_a_training_is_checked(call: Call, skin: Path, tmp_path: Path) -> None:
+    train = ("train", "ocad", "-i", skin, "-o", tmp_path / "run")
+    code, _, err = call(*train, "--abnormal", skin / "test" / "abnormal")
+    assert (code, "ocad learns normals alone; leave the option out" in err) == (2, True)
+    code, _, err = call(*train, "--generated", tmp_path / "nowhere")
+    assert (code, "nowhere: no such table; `normscan generate` writes one" in err) == (3, True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_missing_are_named(call: Call, skin: Path, tmp_path: Path) -> None:
+    train = ("train", "stfpm", "-i", skin, "-o", tmp_path / "run", "--set")
+    code, _, err = call(*train, f"weights={tmp_path / 'lost.pth'}")
+    assert (code, "lost.pth: no such file" in err) == (3, True)
+    (tmp_path / "bad.npz").write_bytes(b"")
+    code, _, err = call(*train, f"weights={tmp_path / 'bad.npz'}")
+    assert (code, "bad.npz cannot be read as weights" in err) == (3, True)
+    assert not (tmp_path / "run").exists()

@@ -18,6 +18,12 @@ def command(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Override one field: --set epochs=20. Repeatable.")
     ] = None,
+    generated: Annotated[
+        Path | None, typer.Option(help="Table of generated pictures, or its folder; they join the training.")
+    ] = None,
+    abnormal: Annotated[
+        Path | None, typer.Option(help="Known abnormal pictures, for a family with a supervised form.")
+    ] = None,
     device: Device = "auto",
     threads: Threads = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
@@ -33,7 +39,18 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     overrides = parse_overrides(changes or [])
-    run = train(family, data, output, preset=preset, overrides=overrides, device=device, resume=resume, force=force)
+    run = train(
+        family,
+        data,
+        output,
+        preset=preset,
+        overrides=overrides,
+        device=device,
+        resume=resume,
+        force=force,
+        generated=generated,
+        abnormal=abnormal,
+    )
     emit({"run": run.folder, **run.manifest}, describe(run.folder, run.manifest), as_json=as_json)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from normscan import __version__
 from normscan.train.folder import Run
 
@@ -34,7 +37,7 @@ Method: {run.family.paper}. Preset `{manifest["preset"]}`, seed {manifest["seed"
 
 {counts["train"]} normals for the network and its statistics, {counts["validation"]} for choosing the checkpoint
 and the terms' scales, {counts["calibration"]} for the threshold. No picture is in two parts; the manifest has hashes.
-
+{_origins(manifest)}
 ## Score
 
 {threshold}
@@ -49,3 +52,12 @@ Anomalies planted in validation normals: AUROC {manifest["validation"]["planted_
 {manifest["validation"]["separation"]:.2f} standard deviations. These are made anomalies: real ones must be measured
 with `normscan evaluate`.
 """
+
+
+def _origins(manifest: Mapping[str, Any]) -> str:
+    """What else went into the training: generated pictures, abnormal ones, published weights."""
+    others = {name: count for name, count in sorted(manifest["data"]["origins"].items()) if name != "ok"}
+    lines = [f"Besides, the training saw {count} pictures of origin `{name}`." for name, count in others.items()]
+    if weights := manifest["weights"]:
+        lines.append(f"Weights at the start: {weights['backbone']} ({weights['origin']}).")
+    return "".join(f"{line}\n" for line in lines)

@@ -96,11 +96,12 @@ def _fields(run: Run, golden: dict[str, np.ndarray]) -> dict[str, Any]:
         "outputs": [name.removeprefix("output.") for name in golden if name.startswith("output.")],
         "spread": float(trained["spread"]),
         "map_scale": trained["map_scale"],
-        "config": run.config.model_dump(mode="json"),
+        "config": run.config.portable(),
         "training": {
             key: trained[key] for key in ("preset", "seed", "validation", "versions", "machine", "supervision")
         }
-        | {"counts": trained["data"]["counts"], "sha256": trained["data"]["sha256"]}
+        | {key: trained["data"][key] for key in ("counts", "origins", "sha256")}
+        | {"weights": trained["weights"]}
         | {"seen": [digest[:SEEN_DIGITS] for digest in run.seen()]},
         "export": {"opset": OPSET, "onnx": version("onnx"), "torch": torch.__version__},
         "notice": "Research use only. Not a medical device.",

@@ -9,10 +9,10 @@ from pkgutil import iter_modules
 
 from normscan.errors import UsageError
 from normscan.families.config import Config
-from normscan.families.family import Batch, Family, Step
+from normscan.families.family import Batch, Family, Schedule, Step
 from normscan.packages import callable_package
 
-__all__ = ["Batch", "Config", "Family", "Step", "families", "family", "names"]
+__all__ = ["Batch", "Config", "Family", "Schedule", "Step", "families", "family", "names"]
 
 
 def names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -43,3 +44,11 @@ class Config(BaseConfig):
     def augmentation(self) -> dict[str, Any]:
         """Arguments of `data.augment.affine`."""
         return self.model_dump(include={"rotate", "shift", "shear", "zoom", "flip"})
+
+    def portable(self) -> dict[str, Any]:
+        """Plain values for a bundle that travels: of a field that is marked as a file, the name alone."""
+        values = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("file"):
+                values[name] = PurePath(values[name]).name
+        return values

@@ -26,13 +26,34 @@ class Batch:
     index: Tensor
     """[N] int64: position in the training list."""
     origin: tuple[str, ...]
-    """Where each picture comes from: "ok", "generated", "generated_from_template"."""
+    """Where each picture comes from: "ok", "generated", "generated_from_template", or "abnormal" where a stage asks."""
     unlabelled: Tensor | None = None
     """[M,C,H,W] float32, for families whose supervision is "unlabelled"."""
+    origins: frozenset[str] = frozenset({"ok"})
+    """Every origin that the stage's pictures have, whether or not one of them is in this batch."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long one stage trains, and what its epochs are judged by."""
+
+    epochs: int
+    """0: the stage is skipped."""
+    patience: int
+    """Validations without gain before it stops."""
+    validate_every: int
+    judge: ScoringSpec | None = None
+    """What the epochs are validated by; None: the family's spec. For a stage in which that says nothing yet."""
+    keeps_start: bool = False
+    """Validate before the first epoch too, so that a stage which only does harm leaves the network as it was."""
+    abnormal: bool = False
+    """Whether the stage sees the abnormal pictures that were given to the training."""
 
 
 class Step(Protocol):
     """Owns optimisers, critics, moving averages: all that training needs and the export does not."""
+
+    schedule: Schedule
 
     def begin_epoch(self, loader: Iterable[Batch]) -> None:
         """Called before the first batch of an epoch; `loader` gives the training pictures, unaugmented."""
@@ -48,6 +69,12 @@ class Step(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse."""
+
+
+def nothing_to_start(network: nn.Module, config: Any) -> dict[str, str]:
+    """Of families that begin from random weights."""
+    del network, config
+    return {}
 
 
 @dataclass(frozen=True)
@@ -69,3 +96,7 @@ class Family:
     """config -> the spec, over the NamedTuple's names."""
     tiny: Mapping[str, Any]
     """The smallest config; the contract test runs it."""
+    start: Callable[[Any, Any], Mapping[str, str]] = nothing_to_start
+    """(network, config) -> gives a fresh network its published weights; what it returns goes into the manifest."""
+    abnormal: Mapping[str, Any] | None = None
+    """The config fields that `--abnormal` sets; None where the family has no supervised form."""

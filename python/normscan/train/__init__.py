@@ -22,12 +22,23 @@ def train(
     device: str = "auto",
     resume: bool = False,
     force: bool = False,
+    generated: str | Path | None = None,
+    abnormal: str | Path | None = None,
 ) -> Run:
     """Train a detector; see `normscan.train.run.train`. Loads torch."""
     from normscan.train import run
 
     return run.train(
-        family, data, output, preset=preset, overrides=overrides, device=device, resume=resume, force=force
+        family,
+        data,
+        output,
+        preset=preset,
+        overrides=overrides,
+        device=device,
+        resume=resume,
+        force=force,
+        generated=generated,
+        abnormal=abnormal,
     )
 
 

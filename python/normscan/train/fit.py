@@ -113,6 +113,14 @@ class Validator:
         # Prepared once where they fit: preparation does not depend on the network.
         self._prepared: dict[str, list[np.ndarray]] = {}
 
+    def judged_by(self, spec: ScoringSpec | None) -> Validator:
+        """The same pictures, prepared once, scored by another spec of the same input; None: by this one."""
+        if spec is None:
+            return self
+        other = Validator(spec, self._train, self._validation, seed=self._seed, batch_size=self._batch_size)
+        other._prepared = self._prepared
+        return other
+
     def _batches(self, name: str, pictures: Pictures, make: Make) -> Sequence[np.ndarray] | Iterable[np.ndarray]:
         size = self.spec.input
         if len(pictures) * size.channels * size.height * size.width > 1 << 27:

@@ -1,7 +1,7 @@
 """The run folder: what a training leaves, written and read back.
 
 config.json            every number of the training
-splits.csv             each picture's part, label, group (numbered: a group may be a patient) and content hash
+splits.csv             each picture's part, label, origin, group (numbered: a group may be a patient), content hash
 log.jsonl              one line an epoch
 checkpoints/           the last state, to resume from
 network.safetensors    the chosen weights
@@ -67,7 +67,8 @@ class Run:
                     raise InputError(f"{folder / name} has changed since training: sha256 {found}, expected {expected}")
             chosen = find_family(manifest["family"])
             stats = load_numpy((folder / "stats.safetensors").read_bytes())
-            _ = manifest["spread"], manifest["map_scale"], manifest["data"]["folder"]
+            _ = manifest["spread"], manifest["map_scale"], manifest["weights"]
+            _ = manifest["data"]["folder"], manifest["data"]["origins"]
         except (KeyError, TypeError, SafetensorError) as error:
             raise InputError(f"{path} is no manifest of a run ({error!r}); train again") from error
         return cls(
@@ -150,12 +151,12 @@ def splits_table(records: Iterable[Record], root: Path) -> tuple[str, dict[str, 
     # A number, not the name and not its hash: names of patients are few enough to be found by trying.
     numbers = {name: f"g{i:05}" for i, name in enumerate(sorted({r.group for r in ordered if r.group is not None}))}
     hashes: dict[str, list[str]] = {}
-    rows: list[Sequence[Any]] = [("file", "split", "label", "group", "sha256")]
+    rows: list[Sequence[Any]] = [("file", "split", "label", "origin", "group", "sha256")]
     for record in ordered:
         digest = sha256(record.path)
         hashes.setdefault(str(record.split), []).append(digest)
         group = "" if record.group is None else numbers[record.group]
-        rows.append((relative(record.path, root), record.split, record.label, group, digest))
+        rows.append((relative(record.path, root), record.split, record.label, record.origin, group, digest))
     return csv_text(rows), {name: sorted(part) for name, part in hashes.items()}
 
 
@@ -167,8 +168,8 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def relative(path: Path, root: Path) -> str:
-    """A picture's path as text, relative to its data folder."""
-    return path.relative_to(root).as_posix()
+    """A picture's path as text, relative to its data folder where it lies in it."""
+    return (path.relative_to(root) if path.is_relative_to(root) else Path(os.path.abspath(path))).as_posix()
 
 
 def data_folder(root: Path, folder: Path) -> str:

@@ -50,7 +50,9 @@ class Loop:
         self, network: nn.Module, step: Step, config: Config, pictures: Pictures, validator: Validator
     ) -> None:
         self.network, self.step, self.config = network, step, config
-        self.pictures, self.size, self.validator = pictures, validator.spec.input, validator
+        self.pictures, self.size = pictures, validator.spec.input
+        self.validator = validator.judged_by(step.schedule.judge)
+        self._origins = frozenset(record.origin for record in pictures.records)
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
 
@@ -79,9 +81,11 @@ class Loop:
 
     def run(self, folder: Path) -> None:
         """Train to the end of the stage, checkpointing in `folder`; then load the best weights."""
-        progress, config = self.progress, self.config
+        progress, schedule = self.progress, self.step.schedule
         with _interruptible() as asked:
-            while progress.epoch < config.epochs and not progress.stopped:
+            while progress.epoch < schedule.epochs and not progress.stopped:
+                if schedule.keeps_start and progress.epoch == progress.batch == 0 and not self.best_weights:
+                    self._validate()
                 self._epoch(folder, asked)
                 save_checkpoint(folder / "checkpoints", self.state_dict())
                 if asked:
@@ -90,12 +94,12 @@ class Loop:
             self.network.load_state_dict(self.best_weights)
 
     def _epoch(self, folder: Path, asked: list[bool]) -> None:
-        progress, config = self.progress, self.config
+        progress, config, schedule = self.progress, self.config, self.step.schedule
         started = time.monotonic()
         if progress.batch == 0:
             self.step.begin_epoch(_Plain(self))
         seen, losses = 0, []
-        with bar(f"epoch {progress.epoch + 1}/{config.epochs}", len(self.pictures)) as shown:
+        with bar(f"epoch {progress.epoch + 1}/{schedule.epochs}", len(self.pictures)) as shown:
             shown.advance(progress.batch * config.batch_size)
             for batch in self._batches():
                 figures = self._step(batch)
@@ -112,7 +116,7 @@ class Loop:
             row |= {name: float(np.mean([figures[name] for figures in losses])) for name in losses[0]}
             row["images_per_second"] = seen / (time.monotonic() - started)
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        if progress.epoch % config.validate_every == 0 or progress.epoch == config.epochs:
+        if progress.epoch % schedule.validate_every == 0 or progress.epoch == schedule.epochs:
             row |= self._validate()
         path = folder / "log.jsonl"
         with told(path), path.open("a", encoding="utf-8") as log:
@@ -150,6 +154,7 @@ class Loop:
                 weight=torch.tensor([r.weight for r in chosen], dtype=torch.float32, device=device),
                 index=torch.from_numpy(np.asarray(index, np.int64)).to(device),
                 origin=tuple(r.origin for r in chosen),
+                origins=self._origins,
             )
 
     def _validate(self) -> dict[str, float]:
@@ -161,7 +166,7 @@ class Loop:
         else:
             progress.stale += 1
         self.step.validated(progress.stale)
-        progress.stopped = progress.stale >= self.config.patience
+        progress.stopped = progress.stale >= self.step.schedule.patience
         say(
             f"epoch {progress.epoch}: planted anomalies AUROC {found.auroc:.3f}, separation {found.separation:.2f} "
             f"(best {progress.best:.2f}{', stopping early' if progress.stopped else ''})"

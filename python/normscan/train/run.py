@@ -19,10 +19,8 @@ from torch import nn
 
 from normscan import __version__
 from normscan.checkpoint import latest_checkpoint, read_state
-from normscan.data.layouts import read_layout
 from normscan.data.sample import Record
-from normscan.data.splits import check_disjoint, split
-from normscan.errors import Error, InputError, UsageError
+from normscan.errors import Error, UsageError
 from normscan.families import family as find_family
 from normscan.families.config import Config
 from normscan.families.family import Family
@@ -44,11 +42,9 @@ from normscan.train.folder import (
 )
 from normscan.train.loader import Pictures, batches, plain
 from normscan.train.loop import Loop
+from normscan.train.records import ABNORMAL, PARTS, changes_for, check_given, gather
 
 PACKAGES = ("numpy", "opencv-python-headless", "torch", "safetensors")
-PARTS = ("train", "validation", "calibration")
-MOST_CALIBRATION = 0.4
-"""The calibration share is raised so far, where that is what a threshold takes."""
 
 
 @dataclass(frozen=True)
@@ -74,35 +70,47 @@ def train(
     device: str = "auto",
     resume: bool = False,
     force: bool = False,
+    generated: str | Path | None = None,
+    abnormal: str | Path | None = None,
 ) -> Run:
     """Train, validate and calibrate `family` on the pictures in `data`; the run is written to `output`.
+
+    generated  a table of generated pictures, or its folder: they join the training
+    abnormal   a folder of known abnormal pictures, for families with a supervised form
 
     A finished or half-done `output` is a `UsageError` unless `resume` or `force`. A resumed run ends with the same
     weights, bit for bit, as an uninterrupted one on the same machine with the same number of threads.
     """
     card = find_family(family)
-    config = card.config.preset(preset, overrides)
-    place, root, folder = resolve_device(device), Path(data), Path(output)
-    spec = card.spec(config)
-    torch.manual_seed(config.seed)
-    network = card.network(config).to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    records = _records(card, config, root)
+    config = card.config.preset(preset, {**changes_for(card, abnormal), **(overrides or {})})
+    check_given(card, config, abnormal)
+    root, folder, spec = Path(data), Path(output), card.spec(config)
+    network, weights = _fresh(card, config, resolve_device(device))
+    records = gather(card, config, root, generated=generated, abnormal=abnormal)
     splits, hashes = splits_table(records, root)
     open_folder(folder, config, splits, resume=resume, force=force)
     if resume and (folder / "manifest.json").is_file():
         say(f"{folder} is finished already")
         return Run.open(folder)
 
-    pictures = {part: Pictures([r for r in records if r.split == part]) for part in PARTS}
-    validator = Validator(
-        spec, pictures["train"], pictures["validation"], seed=config.seed, batch_size=config.batch_size
-    )
-    _run_stages(card, config, network, pictures["train"], validator, folder)
+    pictures = {part: Pictures([r for r in records if r.split == part and r.origin == "ok"]) for part in PARTS}
+    real = pictures["train"], pictures["validation"]
+    validator = Validator(spec, *real, seed=config.seed, batch_size=config.batch_size)
+    _run_stages(card, config, network, [r for r in records if r.split == "train"], validator, folder)
     fitted = _fit(network, validator, config, pictures["calibration"])
     _write(folder, network, fitted, pictures["validation"], root)
-    provenance = {"folder": data_folder(root, folder), "sha256": {part: _digest(h) for part, h in hashes.items()}}
+    origin = {"folder": data_folder(root, folder), "sha256": {part: _digest(h) for part, h in hashes.items()}}
+    provenance = {"data": origin, "weights": weights}
     write_json(folder / "manifest.json", _manifest(card, config, preset, provenance, records, folder, fitted))
     return Run.open(folder)
+
+
+def _fresh(card: Family, config: Config, place: torch.device) -> tuple[nn.Module, dict[str, str]]:
+    """A network as it begins, on its device, and where its weights are from."""
+    torch.manual_seed(config.seed)
+    network = card.network(config)
+    weights = dict(card.start(network, config))
+    return network.to(place).to(memory_format=torch.channels_last), weights  # type: ignore[call-overload]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -133,39 +141,8 @@ def why_no_cuda() -> str:
     return "" if torch.cuda.is_available() else f"torch {torch.__version__} sees no CUDA device"
 
 
-def _records(card: Family, config: Config, root: Path) -> list[Record]:
-    """Every picture with its part; a one-class family's training never sees one that is not labelled normal."""
-    records = read_layout(root)
-    check_disjoint(records)
-    if card.supervision == "one_class":
-        dropped = [r for r in records if r.split == "train" and r.label != 0]
-        if dropped:
-            say(f"{len(dropped)} pictures in train that are not normal are left out: {card.name} learns normals")
-        records = [r for r in records if not (r.split == "train" and r.label != 0)]
-    share = _calibration_share(config, sum(r.split == "train" for r in records))
-    records = split(records, seed=config.seed, validation=config.validation, calibration=share)
-    records = [r for r in records if r.split != "validation" or r.label == 0]  # anomalies are planted, not given
-    counts = Counter(r.split for r in records)
-    if missing := [part for part in PARTS if not counts[part]]:
-        raise InputError(f"{root}: no normal pictures for {', '.join(missing)}; add some, or change the shares")
-    say("  ".join(f"{part} {counts[part]}" for part in PARTS))
-    return records
-
-
-def _calibration_share(config: Config, count: int) -> float:
-    """The configured share, or a larger one (said) where that is what the threshold takes and 40 % suffice."""
-    wanted = needed(config.target_specificity) / max(count, 1)
-    if not config.calibration < wanted <= MOST_CALIBRATION or config.validation + wanted >= 1:
-        return config.calibration
-    say(
-        f"calibration takes {wanted:.0%} of the normals instead of {config.calibration:.0%}: a threshold of "
-        f"specificity {config.target_specificity} needs {needed(config.target_specificity)}"
-    )
-    return wanted
-
-
 def _run_stages(
-    card: Family, config: Config, network: nn.Module, pictures: Pictures, validator: Validator, folder: Path
+    card: Family, config: Config, network: nn.Module, records: Sequence[Record], validator: Validator, folder: Path
 ) -> None:
     checkpoint = latest_checkpoint(folder / "checkpoints")
     state = read_state(checkpoint) if checkpoint else None
@@ -175,7 +152,11 @@ def _run_stages(
     for stage, make_step in enumerate(card.stages):
         if stage < first:
             continue
-        loop = Loop(network, make_step(network, config), config, pictures, validator)
+        step = make_step(network, config)
+        if step.schedule.epochs == 0:
+            continue
+        pictures = Pictures([r for r in records if r.origin != ABNORMAL or step.schedule.abnormal])
+        loop = Loop(network, step, config, pictures, validator)
         loop.progress.stage, loop.progress.count = stage, count
         if state is not None:
             loop.load_state_dict(state)
@@ -242,15 +223,18 @@ def _manifest(
     fitted: Fitted,
 ) -> dict[str, Any]:
     calibration: Calibration | None = fitted.scorer.spec.calibration
+    origins = Counter(record.origin for record in records)
+    counts = Counter(str(record.split) for record in records if record.origin == "ok")
     return {
         "schema": 1,
         "normscan": __version__,
         "family": card.name,
         "paper": card.paper,
-        "supervision": card.supervision,
+        "supervision": "supervised" if ABNORMAL in origins else card.supervision,
         "preset": preset,
         "seed": config.seed,
-        "data": {**provenance, "counts": dict(Counter(str(r.split) for r in records))},
+        "data": {**provenance["data"], "counts": dict(counts), "origins": dict(origins)},
+        "weights": provenance["weights"],
         "validation": {"planted_auroc": fitted.validation.auroc, "separation": fitted.validation.separation},
         "spread": fitted.spread,
         "map_scale": fitted.map_scale,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from normscan.families.family import Batch
+from normscan.families.family import Batch, Schedule
 from normscan.families.ocad.config import OcadConfig
 from normscan.families.ocad.network import OcadNetwork
 from normscan.nn.losses import GaussianDescriptor, reconstruction_loss
@@ -42,6 +42,7 @@ class OcadStep:
         device = next(network.parameters()).device
         self.network = network
         self.config = config
+        self.schedule = Schedule(config.epochs, config.patience, config.validate_every)
         self.critic = interpolation_critic(config.channels, config.critic_width).to(device)
         self.descriptor = GaussianDescriptor(config.widths[-1]).to(device)
         self.generator = torch.Generator(device).manual_seed(config.seed)

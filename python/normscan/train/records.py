@@ -1,0 +1,104 @@
+"""Which pictures a run learns from: the data folder's parts, generated pictures, and known abnormal ones."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from normscan.data.generated import generated_records
+from normscan.data.layouts import find_images, read_layout
+from normscan.data.read import PathLike
+from normscan.data.sample import Record
+from normscan.data.splits import check_disjoint, split
+from normscan.errors import InputError, UsageError
+from normscan.families.config import Config
+from normscan.families.family import Family
+from normscan.progress import say
+from normscan.scoring.calibrate import needed
+
+PARTS = ("train", "validation", "calibration")
+ABNORMAL = "abnormal"
+"""The origin of the pictures that `--abnormal` names."""
+MOST_CALIBRATION = 0.4
+"""The calibration share is raised so far, where that is what a threshold takes."""
+
+
+def gather(
+    card: Family, config: Config, root: Path, *, generated: PathLike | None = None, abnormal: PathLike | None = None
+) -> list[Record]:
+    """Every picture with its part; a one-class family's training never sees one that is not labelled normal.
+
+    generated  a table of generated pictures, or its folder: they join the training part, except those made from a
+               picture of another part, which would carry it into the training
+    abnormal   known abnormal pictures for a stage that asks for them (`Schedule.abnormal`); nothing else sees them
+    """
+    records = _real(card, config, root)
+    more = [] if generated is None else _generated(generated, records)
+    if abnormal is not None:
+        more += [Record(path, label=1, split="train", origin=ABNORMAL) for path in find_images(abnormal)]
+    if more:
+        records += more
+        check_disjoint(records)
+    return records
+
+
+def changes_for(card: Family, abnormal: PathLike | None) -> dict[str, object]:
+    """The config fields that known abnormal pictures set; a `UsageError` for a family that has no use for them."""
+    if abnormal is None:
+        return {}
+    if card.abnormal is None:
+        raise UsageError(f"--abnormal {abnormal}: {card.name} learns normals alone; leave the option out")
+    return dict(card.abnormal)
+
+
+def check_given(card: Family, config: Config, abnormal: PathLike | None) -> None:
+    """Raise a `UsageError` where the config asks for abnormal pictures that were not given."""
+    wanted = card.abnormal or {}
+    if abnormal is None and wanted and all(getattr(config, name) == value for name, value in wanted.items()):
+        fields = ", ".join(f"{name}={value}" for name, value in wanted.items())
+        raise UsageError(f"{card.name} with {fields} needs abnormal pictures; name their folder with --abnormal")
+
+
+def _real(card: Family, config: Config, root: Path) -> list[Record]:
+    records = read_layout(root)
+    check_disjoint(records)
+    if card.supervision == "one_class":
+        dropped = [r for r in records if r.split == "train" and r.label != 0]
+        if dropped:
+            say(f"{len(dropped)} pictures in train that are not normal are left out: {card.name} learns normals")
+        records = [r for r in records if not (r.split == "train" and r.label != 0)]
+    share = _calibration_share(config, sum(r.split == "train" for r in records))
+    records = split(records, seed=config.seed, validation=config.validation, calibration=share)
+    records = [r for r in records if r.split != "validation" or r.label == 0]  # anomalies are planted, not given
+    counts = Counter(r.split for r in records)
+    if missing := [part for part in PARTS if not counts[part]]:
+        raise InputError(f"{root}: no normal pictures for {', '.join(missing)}; add some, or change the shares")
+    say("  ".join(f"{part} {counts[part]}" for part in PARTS))
+    return records
+
+
+def _generated(table: PathLike, records: list[Record]) -> list[Record]:
+    """The table's pictures, without those that were made from a picture outside the training part."""
+    held_out = {os.path.realpath(r.path) for r in records if r.split not in ("train", "unlabelled")}
+    found = generated_records(table)
+    kept = [r for r in found if r.group is None or os.path.realpath(r.group) not in held_out]
+    if not kept:
+        raise InputError(f"{table}: each of its {len(found)} pictures was made from one outside the training part")
+    if len(kept) < len(found):
+        say(f"{len(found) - len(kept)} generated pictures are left out: made from pictures outside the training part")
+    origins = Counter(r.origin for r in kept)
+    say("  ".join(f"{origin} {count}" for origin, count in sorted(origins.items())))
+    return kept
+
+
+def _calibration_share(config: Config, count: int) -> float:
+    """The configured share, or a larger one (said) where that is what the threshold takes and 40 % suffice."""
+    wanted = needed(config.target_specificity) / max(count, 1)
+    if not config.calibration < wanted <= MOST_CALIBRATION or config.validation + wanted >= 1:
+        return config.calibration
+    say(
+        f"calibration takes {wanted:.0%} of the normals instead of {config.calibration:.0%}: a threshold of "
+        f"specificity {config.target_specificity} needs {needed(config.target_specificity)}"
+    )
+    return wanted
