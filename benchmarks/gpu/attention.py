@@ -151,7 +151,7 @@ def backward_case(place: Place, entry: Entry, inputs: list[Tensor], gradient: Te
     def left_behind() -> Callable[[], None]:
         bound("attention", *inputs, out, lse, **native_options(entry))()
         given = (gradient, *inputs, out, lse, *grads)
-        return bound("attention_backward", *given, workspace_of=inputs[:1], **native_options(entry))
+        return bound("attention_backward", *given, **native_options(entry))
 
     def native() -> tuple[Tensor, ...]:
         left_behind()()

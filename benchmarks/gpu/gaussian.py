@@ -71,7 +71,7 @@ def case(place: Place, entry: Entry) -> Case:
         op="gaussian",
         name=f"{entry.name} {by(shape)}",
         ours=(
-            ours("gaussian", inputs, outputs, check, workspace_of=shapes(z, whitener)),
+            ours("gaussian", inputs, outputs, check),
             Contender("op", lambda: ops.gaussian(*inputs), check),
         ),
         peers=place.peers(entry.formula, inputs, check),
@@ -81,11 +81,6 @@ def case(place: Place, entry: Entry) -> Case:
         device=place.device,
         share=GIGABYTE_SHARE if entry.moves else None,
     )
-
-
-def shapes(z: Tensor, whitener: Tensor) -> tuple[Any, ...]:
-    """What the size of a workspace depends on."""
-    return z.shape, whitener.shape, z.element_size()
 
 
 def mixture_case(place: Place) -> Case:
@@ -101,7 +96,7 @@ def mixture_case(place: Place) -> Case:
         op="gaussian",
         name=f"mixture of {k} full {by((n, d))}",
         ours=(
-            ours("gaussian_mixture", inputs, outputs, check, workspace_of=shapes(z, whiteners)),
+            ours("gaussian_mixture", inputs, outputs, check),
             Contender("op", lambda: ops.gaussian_mixture(*inputs), check),
         ),
         peers=place.peers(mixture, inputs, check),

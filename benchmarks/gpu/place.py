@@ -67,15 +67,12 @@ def ours(op: str, inputs: Sequence[Any], outputs: list[Tensor], check: Check, **
     return Contender("native", run, check)
 
 
-def bound(op: str, *arguments: Any, workspace_of: Sequence[Any] = (), **options: Any) -> Callable[[], None]:
-    """The native function with its arguments, and with the workspace that it asks for on a GPU.
-
-    How large that is, `<op>_workspace` says for `workspace_of`, or without it for all that the op itself is given.
-    """
+def bound(op: str, *arguments: Any, **options: Any) -> Callable[[], None]:
+    """The native function with its arguments, and with the workspace that it asks for on a GPU."""
     first = next(flat(arguments))
     module = native(first)
-    if (needed := getattr(module, f"{op}_workspace", None)) is not None:
-        count = needed(*workspace_of) if workspace_of else needed(*arguments, **options)
+    if hasattr(module, f"{op}_workspace"):
+        count = getattr(module, f"{op}_workspace")(*arguments, **options)
         options["workspace"] = torch.empty(count, dtype=torch.uint8, device=first.device)
     function = getattr(module, op)
     return lambda: function(*arguments, **options)

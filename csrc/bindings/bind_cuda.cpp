@@ -1,4 +1,5 @@
-// Stream: the ops on a GPU, with the names and arguments of the CPU's. Checks are in csrc/ops.
+// Stream: the ops on a GPU, with the names and arguments of the CPU's. Checks are in csrc/ops. `<op>_workspace` takes
+// what the op takes, and looks at no more than the size depends on: what is wrong with the rest, the op says.
 #include <pybind11/stl.h>
 
 #include <vector>
@@ -16,7 +17,6 @@ namespace normscan::bindings {
 namespace {
 
 using Object = const py::object&;
-using Shape = std::vector<std::int64_t>;
 
 // A CUDA stream of the caller's (its handle as an integer, 0: the legacy default stream) and the device it belongs to.
 class PyStream {
@@ -37,6 +37,66 @@ class PyStream {
         cuda::restore(stream_, m, o, how);
     }
 
+    std::int64_t gaussian_workspace(Object z, Object, Object whitener, Object, const std::string&, double, bool) const {
+        const Imported i("gaussian: z", z, device()), w("gaussian: whitener", whitener, device());
+        return cuda::gaussian_workspace(i, w);
+    }
+    void gaussian(Object z, Object mean, Object whitener, Object out, Object workspace, const std::string& output,
+                  double saturation, bool allow_tf32) const {
+        const auto what = choice<GaussianOutput>("gaussian", "output", gaussian_output_names, output);
+        const Imported i("gaussian: z", z, device()), m("gaussian: mean", mean, device());
+        const Imported w("gaussian: whitener", whitener, device()), o("gaussian: out", out, device());
+        const Imported s("gaussian: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::gaussian(stream_, i, m, w, o, s, what, saturation, allow_tf32);
+    }
+
+    std::int64_t gaussian_backward_workspace(Object, Object z, Object, Object whitener, Object, Object, Object,
+                                             const std::string&, double, bool) const {
+        const Imported i("gaussian_backward: z", z, device());
+        const Imported w("gaussian_backward: whitener", whitener, device());
+        return cuda::gaussian_backward_workspace(i, w);
+    }
+    void gaussian_backward(Object grad_out, Object z, Object mean, Object whitener, Object grad_z, Object grad_mean,
+                           Object grad_whitener, Object workspace, const std::string& output, double saturation,
+                           bool allow_tf32) const {
+        const auto what = choice<GaussianOutput>("gaussian_backward", "output", gaussian_output_names, output);
+        const Imported g("gaussian_backward: grad_out", grad_out, device());
+        const Imported i("gaussian_backward: z", z, device()), m("gaussian_backward: mean", mean, device());
+        const Imported w("gaussian_backward: whitener", whitener, device());
+        const Imported gz("gaussian_backward: grad_z", grad_z, device());
+        const Imported gm("gaussian_backward: grad_mean", grad_mean, device());
+        const Imported gw("gaussian_backward: grad_whitener", grad_whitener, device());
+        const Imported s("gaussian_backward: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::gaussian_backward(stream_, g, i, m, w, gz, gm, gw, s, what, saturation, allow_tf32);
+    }
+
+    std::int64_t gaussian_mixture_workspace(Object z, Object, Object whiteners, Object, Object, bool) const {
+        const Imported i("gaussian_mixture: z", z, device()), w("gaussian_mixture: whiteners", whiteners, device());
+        return cuda::gaussian_mixture_workspace(i, w);
+    }
+    void gaussian_mixture(Object z, Object means, Object whiteners, Object log_weights, Object out, Object workspace,
+                          bool allow_tf32) const {
+        const Imported i("gaussian_mixture: z", z, device()), m("gaussian_mixture: means", means, device());
+        const Imported w("gaussian_mixture: whiteners", whiteners, device());
+        const Imported l("gaussian_mixture: log_weights", log_weights, device());
+        const Imported o("gaussian_mixture: out", out, device());
+        const Imported s("gaussian_mixture: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::gaussian_mixture(stream_, i, m, w, l, o, s, allow_tf32);
+    }
+
+    void gaussian_positions(Object z, Object mean, Object whitener, Object out, const std::string& output,
+                            double saturation) const {
+        const auto what = choice<GaussianOutput>("gaussian_positions", "output", gaussian_output_names, output);
+        const Imported i("gaussian_positions: z", z, device()), m("gaussian_positions: mean", mean, device());
+        const Imported w("gaussian_positions: whitener", whitener, device());
+        const Imported o("gaussian_positions: out", out, device());
+        const py::gil_scoped_release release;
+        cuda::gaussian_positions(stream_, i, m, w, o, what, saturation);
+    }
+
     std::int64_t distance_workspace(Object, Object b, Object, const std::string& metric, int) const {
         const auto how = choice<Metric>("distance", "metric", metric_names, metric);
         return cuda::distance_workspace(Imported("distance: b", b, device()), how);
@@ -46,7 +106,7 @@ class PyStream {
         const Imported x("distance: a", a, device()), y("distance: b", b, device());
         const Imported o("distance: out", out, device()), w("distance: workspace", workspace, device());
         const py::gil_scoped_release release;
-        cuda::distance(stream_, x, y, o, how, window, w);
+        cuda::distance(stream_, x, y, o, w, how, window);
     }
 
     std::int64_t distance_backward_workspace(Object, Object, Object b, Object, Object, const std::string& metric,
@@ -62,7 +122,7 @@ class PyStream {
         const Imported gy("distance_backward: grad_b", grad_b, device());
         const Imported w("distance_backward: workspace", workspace, device());
         const py::gil_scoped_release release;
-        cuda::distance_backward(stream_, g, x, y, gx, gy, how, window, w);
+        cuda::distance_backward(stream_, g, x, y, gx, gy, w, how, window);
     }
 
     std::int64_t distance_maps_workspace(const py::sequence& levels, Object out_map, Object, const std::string& metric,
@@ -85,7 +145,33 @@ class PyStream {
         const Imported s("distance_maps: out_score", out_score, device());
         const Imported w("distance_maps: workspace", workspace, device());
         const py::gil_scoped_release release;
-        cuda::distance_maps(stream_, pairs.get(), m, s, how, weights, fusion, sigma, pooling, parameter, w);
+        cuda::distance_maps(stream_, pairs.get(), m, s, w, how, weights, fusion, sigma, pooling, parameter);
+    }
+
+    void attention(Object q, Object k, Object v, Object out, Object lse, Object bias, Object residual, Object gamma,
+                   Object attended, double scale, const Grid& grid, bool allow_tf32) const {
+        const AttentionCall c(q, k, v, out, lse, bias, residual, gamma, attended, grid, device());
+        const py::gil_scoped_release release;
+        cuda::attention(stream_, c.q, c.k, c.v, c.out, c.lse, scale, pointer(c.bias), pointer(c.gate), allow_tf32);
+    }
+
+    std::int64_t attention_backward_workspace(Object, Object q, Object, Object, Object, Object, Object, Object, Object,
+                                              Object bias, Object, Object, Object, double, const Grid& grid,
+                                              bool) const {
+        const Imported queries("attention_backward: q", q, device());
+        const Optional table("attention_backward: bias", bias, device());
+        return cuda::attention_backward_workspace(queries, pointer(grid_bias("attention_backward", table.get(), grid)));
+    }
+    void attention_backward(Object grad_out, Object q, Object k, Object v, Object out, Object lse, Object grad_q,
+                            Object grad_k, Object grad_v, Object bias, Object grad_bias, Object gamma,
+                            Object grad_gamma, Object workspace, double scale, const Grid& grid,
+                            bool allow_tf32) const {
+        const AttentionBackwardCall c(grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, bias, grad_bias, gamma,
+                                      grad_gamma, grid, device());
+        const Imported w("attention_backward: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::attention_backward(stream_, c.grad_out, c.q, c.k, c.v, c.out, c.lse, c.grad_q, c.grad_k, c.grad_v, w,
+                                 scale, pointer(c.bias), c.grad_bias.get(), pointer(c.gate), allow_tf32);
     }
 
     void resample(Object map, Object out) const {
@@ -101,7 +187,7 @@ class PyStream {
         const Imported m("smooth: map", map, device()), o("smooth: out", out, device());
         const Imported w("smooth: workspace", workspace, device());
         const py::gil_scoped_release release;
-        cuda::smooth(stream_, m, o, sigma, w);
+        cuda::smooth(stream_, m, o, w, sigma);
     }
 
     std::int64_t pool_workspace(Object map, Object, const std::string& method, double) const {
@@ -113,90 +199,7 @@ class PyStream {
         const Imported m("pool: map", map, device()), o("pool: out", out, device());
         const Imported w("pool: workspace", workspace, device());
         const py::gil_scoped_release release;
-        cuda::pool(stream_, m, o, how, parameter, w);
-    }
-
-    void attention(Object q, Object k, Object v, Object out, Object lse, Object bias, Object residual, Object gamma,
-                   Object attended, double scale, const Grid& grid, bool allow_tf32) const {
-        const AttentionCall c(q, k, v, out, lse, bias, residual, gamma, attended, grid, device());
-        const py::gil_scoped_release release;
-        cuda::attention(stream_, c.q, c.k, c.v, c.out, c.lse, scale, pointer(c.bias), pointer(c.gate), allow_tf32);
-    }
-
-    void attention_backward(Object grad_out, Object q, Object k, Object v, Object out, Object lse, Object grad_q,
-                            Object grad_k, Object grad_v, Object bias, Object grad_bias, Object gamma,
-                            Object grad_gamma, double scale, const Grid& grid, bool allow_tf32,
-                            Object workspace) const {
-        const AttentionBackwardCall c(grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, bias, grad_bias, gamma,
-                                      grad_gamma, grid, device());
-        const Imported room("attention_backward: workspace", workspace, device());
-        const py::gil_scoped_release release;
-        cuda::attention_backward(stream_, c.grad_out, c.q, c.k, c.v, c.out, c.lse, c.grad_q, c.grad_k, c.grad_v, room,
-                                 scale, pointer(c.bias), c.grad_bias.get(), pointer(c.gate), allow_tf32);
-    }
-
-    std::int64_t attention_backward_workspace(Object q, const Grid& grid) const {
-        const Imported queries("attention_backward_workspace: q", q, device());
-        const auto [height, width] = grid.value_or(std::pair<std::int64_t, std::int64_t>{0, 0});
-        return cuda::attention_backward_workspace(queries, height, width);
-    }
-
-    static std::int64_t gaussian_workspace(const Shape& z, const Shape& whitener, std::int64_t itemsize) {
-        return cuda::gaussian_workspace(z, whitener, itemsize);
-    }
-
-    void gaussian(Object z, Object mean, Object whitener, Object out, Object workspace, const std::string& output,
-                  double saturation, bool allow_tf32) const {
-        const auto what = choice<GaussianOutput>("gaussian", "output", gaussian_output_names, output);
-        const Imported i("gaussian: z", z, device()), m("gaussian: mean", mean, device());
-        const Imported w("gaussian: whitener", whitener, device()), o("gaussian: out", out, device());
-        const Imported s("gaussian: workspace", workspace, device());
-        const py::gil_scoped_release release;
-        cuda::gaussian(stream_, i, m, w, o, s, what, saturation, allow_tf32);
-    }
-
-    static std::int64_t gaussian_backward_workspace(const Shape& z, const Shape& whitener, std::int64_t itemsize) {
-        return cuda::gaussian_backward_workspace(z, whitener, itemsize);
-    }
-
-    void gaussian_backward(Object grad_out, Object z, Object mean, Object whitener, Object grad_z, Object grad_mean,
-                           Object grad_whitener, Object workspace, const std::string& output, double saturation,
-                           bool allow_tf32) const {
-        const auto what = choice<GaussianOutput>("gaussian_backward", "output", gaussian_output_names, output);
-        const Imported g("gaussian_backward: grad_out", grad_out, device());
-        const Imported i("gaussian_backward: z", z, device()), m("gaussian_backward: mean", mean, device());
-        const Imported w("gaussian_backward: whitener", whitener, device());
-        const Imported gz("gaussian_backward: grad_z", grad_z, device());
-        const Imported gm("gaussian_backward: grad_mean", grad_mean, device());
-        const Imported gw("gaussian_backward: grad_whitener", grad_whitener, device());
-        const Imported s("gaussian_backward: workspace", workspace, device());
-        const py::gil_scoped_release release;
-        cuda::gaussian_backward(stream_, g, i, m, w, gz, gm, gw, s, what, saturation, allow_tf32);
-    }
-
-    static std::int64_t gaussian_mixture_workspace(const Shape& z, const Shape& whiteners, std::int64_t itemsize) {
-        return cuda::gaussian_mixture_workspace(z, whiteners, itemsize);
-    }
-
-    void gaussian_mixture(Object z, Object means, Object whiteners, Object log_weights, Object out, Object workspace,
-                          bool allow_tf32) const {
-        const Imported i("gaussian_mixture: z", z, device()), m("gaussian_mixture: means", means, device());
-        const Imported w("gaussian_mixture: whiteners", whiteners, device());
-        const Imported l("gaussian_mixture: log_weights", log_weights, device());
-        const Imported o("gaussian_mixture: out", out, device());
-        const Imported s("gaussian_mixture: workspace", workspace, device());
-        const py::gil_scoped_release release;
-        cuda::gaussian_mixture(stream_, i, m, w, l, o, s, allow_tf32);
-    }
-
-    void gaussian_positions(Object z, Object mean, Object whitener, Object out, const std::string& output,
-                            double saturation) const {
-        const auto what = choice<GaussianOutput>("gaussian_positions", "output", gaussian_output_names, output);
-        const Imported i("gaussian_positions: z", z, device()), m("gaussian_positions: mean", mean, device());
-        const Imported w("gaussian_positions: whitener", whitener, device());
-        const Imported o("gaussian_positions: out", out, device());
-        const py::gil_scoped_release release;
-        cuda::gaussian_positions(stream_, i, m, w, o, what, saturation);
+        cuda::pool(stream_, m, o, w, how, parameter);
     }
 
   private:
@@ -215,47 +218,51 @@ void bind_cuda(py::module_& module) {
         .def(py::init<std::intptr_t, int>(), "handle"_a, py::kw_only(), "device"_a = 0)
         .def("prepare", &PyStream::prepare, "image"_a, "out"_a, py::kw_only(), "resize"_a, "mean"_a, "std"_a)
         .def("restore", &PyStream::restore, "map"_a, "out"_a, py::kw_only(), "resize"_a)
+        .def("gaussian_workspace", &PyStream::gaussian_workspace, "z"_a, "mean"_a, "whitener"_a, "out"_a, py::kw_only(),
+             "output"_a = "squared_distance", "saturation"_a = 1.0, "allow_tf32"_a = false)
+        .def("gaussian", &PyStream::gaussian, "z"_a, "mean"_a, "whitener"_a, "out"_a, py::kw_only(), "workspace"_a,
+             "output"_a = "squared_distance", "saturation"_a = 1.0, "allow_tf32"_a = false)
+        .def("gaussian_backward_workspace", &PyStream::gaussian_backward_workspace, "grad_out"_a, "z"_a, "mean"_a,
+             "whitener"_a, "grad_z"_a, "grad_mean"_a, "grad_whitener"_a, py::kw_only(), "output"_a = "squared_distance",
+             "saturation"_a = 1.0, "allow_tf32"_a = false)
+        .def("gaussian_backward", &PyStream::gaussian_backward, "grad_out"_a, "z"_a, "mean"_a, "whitener"_a, "grad_z"_a,
+             "grad_mean"_a, "grad_whitener"_a, py::kw_only(), "workspace"_a, "output"_a = "squared_distance",
+             "saturation"_a = 1.0, "allow_tf32"_a = false)
+        .def("gaussian_mixture_workspace", &PyStream::gaussian_mixture_workspace, "z"_a, "means"_a, "whiteners"_a,
+             "log_weights"_a, "out"_a, py::kw_only(), "allow_tf32"_a = false)
+        .def("gaussian_mixture", &PyStream::gaussian_mixture, "z"_a, "means"_a, "whiteners"_a, "log_weights"_a, "out"_a,
+             py::kw_only(), "workspace"_a, "allow_tf32"_a = false)
+        .def("gaussian_positions", &PyStream::gaussian_positions, "z"_a, "mean"_a, "whitener"_a, "out"_a, py::kw_only(),
+             "output"_a = "squared_distance", "saturation"_a = 1.0)
         .def("distance_workspace", &PyStream::distance_workspace, "a"_a, "b"_a, "out"_a, py::kw_only(), "metric"_a,
              "window"_a = 11)
-        .def("distance", &PyStream::distance, "a"_a, "b"_a, "out"_a, "workspace"_a, py::kw_only(), "metric"_a,
+        .def("distance", &PyStream::distance, "a"_a, "b"_a, "out"_a, py::kw_only(), "workspace"_a, "metric"_a,
              "window"_a = 11)
         .def("distance_backward_workspace", &PyStream::distance_backward_workspace, "grad_out"_a, "a"_a, "b"_a,
              "grad_a"_a, "grad_b"_a, py::kw_only(), "metric"_a, "window"_a = 11)
         .def("distance_backward", &PyStream::distance_backward, "grad_out"_a, "a"_a, "b"_a, "grad_a"_a, "grad_b"_a,
-             "workspace"_a, py::kw_only(), "metric"_a, "window"_a = 11)
+             py::kw_only(), "workspace"_a, "metric"_a, "window"_a = 11)
         .def("distance_maps_workspace", &PyStream::distance_maps_workspace, "levels"_a, "out_map"_a, "out_score"_a,
              py::kw_only(), "metric"_a, "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0)
-        .def("distance_maps", &PyStream::distance_maps, "levels"_a, "out_map"_a, "out_score"_a, "workspace"_a,
-             py::kw_only(), "metric"_a, "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0)
-        .def("resample", &PyStream::resample, "map"_a, "out"_a)
-        .def("smooth_workspace", &PyStream::smooth_workspace, "map"_a, "out"_a, py::kw_only(), "sigma"_a)
-        .def("smooth", &PyStream::smooth, "map"_a, "out"_a, "workspace"_a, py::kw_only(), "sigma"_a)
-        .def("pool_workspace", &PyStream::pool_workspace, "map"_a, "out"_a, py::kw_only(), "method"_a,
-             "parameter"_a = 0.0)
-        .def("pool", &PyStream::pool, "map"_a, "out"_a, "workspace"_a, py::kw_only(), "method"_a, "parameter"_a = 0.0)
+        .def("distance_maps", &PyStream::distance_maps, "levels"_a, "out_map"_a, "out_score"_a, py::kw_only(),
+             "workspace"_a, "metric"_a, "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0)
         .def("attention", &PyStream::attention, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a, "bias"_a = py::none(),
              "residual"_a = py::none(), "gamma"_a = py::none(), "attended"_a = py::none(), py::kw_only(), "scale"_a,
              "grid"_a = py::none(), "allow_tf32"_a = false)
+        .def("attention_backward_workspace", &PyStream::attention_backward_workspace, "grad_out"_a, "q"_a, "k"_a, "v"_a,
+             "out"_a, "lse"_a, "grad_q"_a, "grad_k"_a, "grad_v"_a, "bias"_a = py::none(), "grad_bias"_a = py::none(),
+             "gamma"_a = py::none(), "grad_gamma"_a = py::none(), py::kw_only(), "scale"_a, "grid"_a = py::none(),
+             "allow_tf32"_a = false)
         .def("attention_backward", &PyStream::attention_backward, "grad_out"_a, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a,
              "grad_q"_a, "grad_k"_a, "grad_v"_a, "bias"_a = py::none(), "grad_bias"_a = py::none(),
-             "gamma"_a = py::none(), "grad_gamma"_a = py::none(), py::kw_only(), "scale"_a, "grid"_a = py::none(),
-             "allow_tf32"_a = false, "workspace"_a)
-        .def("attention_backward_workspace", &PyStream::attention_backward_workspace, "q"_a, py::kw_only(),
-             "grid"_a = py::none())
-        .def_static("gaussian_workspace", &PyStream::gaussian_workspace, "z"_a, "whitener"_a, "itemsize"_a)
-        .def("gaussian", &PyStream::gaussian, "z"_a, "mean"_a, "whitener"_a, "out"_a, py::kw_only(), "workspace"_a,
-             "output"_a = "squared_distance", "saturation"_a = 1.0, "allow_tf32"_a = false)
-        .def_static("gaussian_backward_workspace", &PyStream::gaussian_backward_workspace, "z"_a, "whitener"_a,
-                    "itemsize"_a)
-        .def("gaussian_backward", &PyStream::gaussian_backward, "grad_out"_a, "z"_a, "mean"_a, "whitener"_a, "grad_z"_a,
-             "grad_mean"_a, "grad_whitener"_a, py::kw_only(), "workspace"_a, "output"_a = "squared_distance",
-             "saturation"_a = 1.0, "allow_tf32"_a = false)
-        .def_static("gaussian_mixture_workspace", &PyStream::gaussian_mixture_workspace, "z"_a, "whiteners"_a,
-                    "itemsize"_a)
-        .def("gaussian_mixture", &PyStream::gaussian_mixture, "z"_a, "means"_a, "whiteners"_a, "log_weights"_a, "out"_a,
-             py::kw_only(), "workspace"_a, "allow_tf32"_a = false)
-        .def("gaussian_positions", &PyStream::gaussian_positions, "z"_a, "mean"_a, "whitener"_a, "out"_a, py::kw_only(),
-             "output"_a = "squared_distance", "saturation"_a = 1.0);
+             "gamma"_a = py::none(), "grad_gamma"_a = py::none(), py::kw_only(), "workspace"_a, "scale"_a,
+             "grid"_a = py::none(), "allow_tf32"_a = false)
+        .def("resample", &PyStream::resample, "map"_a, "out"_a)
+        .def("smooth_workspace", &PyStream::smooth_workspace, "map"_a, "out"_a, py::kw_only(), "sigma"_a)
+        .def("smooth", &PyStream::smooth, "map"_a, "out"_a, py::kw_only(), "workspace"_a, "sigma"_a)
+        .def("pool_workspace", &PyStream::pool_workspace, "map"_a, "out"_a, py::kw_only(), "method"_a,
+             "parameter"_a = 0.0)
+        .def("pool", &PyStream::pool, "map"_a, "out"_a, py::kw_only(), "workspace"_a, "method"_a, "parameter"_a = 0.0);
 }
 
 }  // namespace normscan::bindings

@@ -2,8 +2,8 @@
 
 The functions of `Stream` are those of `normscan._native`, with the same names, shapes and errors, for tensors of one
 CUDA device (torch, cupy: ``__dlpack__``). They are put on the stream and return at once. Where they need room besides
-their outputs, they take it as `workspace`, a uint8 tensor on that device of as many bytes as ``<op>_workspace`` says,
-which takes what the op takes.
+their outputs, they take it as `workspace`, by name: a uint8 tensor [bytes] on that device that starts at a multiple of
+16, of as many bytes as ``<op>_workspace`` says. That function takes what the op takes.
 """
 
 # ruff: noqa: A002 - "map" is what the native functions call it, and it may be passed by name
@@ -24,11 +24,96 @@ class Stream:
         self, image: Tensor, out: Tensor, *, resize: _Resize | str, mean: Sequence[float], std: Sequence[float]
     ) -> None: ...
     def restore(self, map: Tensor, out: Tensor, *, resize: _Resize | str) -> None: ...
+    def gaussian_workspace(
+        self,
+        z: Tensor,
+        mean: Tensor,
+        whitener: Tensor,
+        out: Tensor,
+        *,
+        output: _Output | str = "squared_distance",
+        saturation: float = 1.0,
+        allow_tf32: bool = False,
+    ) -> int: ...
+    def gaussian(
+        self,
+        z: Tensor,
+        mean: Tensor,
+        whitener: Tensor,
+        out: Tensor,
+        *,
+        workspace: Tensor,
+        output: _Output | str = "squared_distance",
+        saturation: float = 1.0,
+        allow_tf32: bool = False,
+    ) -> None:
+        """allow_tf32: see `normscan.ops.gaussian`."""
+
+    def gaussian_backward_workspace(
+        self,
+        grad_out: Tensor,
+        z: Tensor,
+        mean: Tensor,
+        whitener: Tensor,
+        grad_z: Tensor,
+        grad_mean: Tensor,
+        grad_whitener: Tensor,
+        *,
+        output: _Output | str = "squared_distance",
+        saturation: float = 1.0,
+        allow_tf32: bool = False,
+    ) -> int: ...
+    def gaussian_backward(
+        self,
+        grad_out: Tensor,
+        z: Tensor,
+        mean: Tensor,
+        whitener: Tensor,
+        grad_z: Tensor,
+        grad_mean: Tensor,
+        grad_whitener: Tensor,
+        *,
+        workspace: Tensor,
+        output: _Output | str = "squared_distance",
+        saturation: float = 1.0,
+        allow_tf32: bool = False,
+    ) -> None: ...
+    def gaussian_mixture_workspace(
+        self,
+        z: Tensor,
+        means: Tensor,
+        whiteners: Tensor,
+        log_weights: Tensor,
+        out: Tensor,
+        *,
+        allow_tf32: bool = False,
+    ) -> int: ...
+    def gaussian_mixture(
+        self,
+        z: Tensor,
+        means: Tensor,
+        whiteners: Tensor,
+        log_weights: Tensor,
+        out: Tensor,
+        *,
+        workspace: Tensor,
+        allow_tf32: bool = False,
+    ) -> None: ...
+    def gaussian_positions(
+        self,
+        z: Tensor,
+        mean: Tensor,
+        whitener: Tensor,
+        out: Tensor,
+        *,
+        output: _Output | str = "squared_distance",
+        saturation: float = 1.0,
+    ) -> None: ...
     def distance_workspace(
         self, a: Tensor, b: Tensor, out: Tensor, *, metric: _Metric | str, window: int = 11
     ) -> int: ...
     def distance(
-        self, a: Tensor, b: Tensor, out: Tensor, workspace: Tensor, *, metric: _Metric | str, window: int = 11
+        self, a: Tensor, b: Tensor, out: Tensor, *, workspace: Tensor, metric: _Metric | str, window: int = 11
     ) -> None: ...
     def distance_backward_workspace(
         self,
@@ -50,8 +135,8 @@ class Stream:
         b: Tensor,
         grad_a: Tensor,
         grad_b: Tensor,
-        workspace: Tensor,
         *,
+        workspace: Tensor,
         metric: _Metric | str,
         window: int = 11,
     ) -> None: ...
@@ -73,8 +158,8 @@ class Stream:
         levels: Sequence[tuple[Tensor, Tensor]],
         out_map: Tensor,
         out_score: Tensor,
-        workspace: Tensor,
         *,
+        workspace: Tensor,
         metric: _Metric | str,
         weights: Sequence[float],
         fuse: _Fuse | str,
@@ -102,7 +187,7 @@ class Stream:
     ) -> None:
         """As on the CPU. float32 is multiplied exactly, or with allow_tf32 on tensor cores, as 16 bits always are."""
 
-    def attention_backward(
+    def attention_backward_workspace(
         self,
         grad_out: Tensor,
         q: Tensor,
@@ -121,72 +206,34 @@ class Stream:
         scale: float,
         grid: tuple[int, int] | None = None,
         allow_tf32: bool = False,
-        workspace: Tensor,
-    ) -> None:
-        """As on the CPU. workspace [bytes] uint8, on 16 bytes, as much as `attention_backward_workspace` says."""
+    ) -> int:
+        """For the bias, up to 64 MB."""
 
-    def attention_backward_workspace(self, q: Tensor, *, grid: tuple[int, int] | None = None) -> int: ...
-    def resample(self, map: Tensor, out: Tensor) -> None: ...
-    def smooth_workspace(self, map: Tensor, out: Tensor, *, sigma: float) -> int: ...
-    def smooth(self, map: Tensor, out: Tensor, workspace: Tensor, *, sigma: float) -> None: ...
-    def pool_workspace(self, map: Tensor, out: Tensor, *, method: _Pool | str, parameter: float = 0.0) -> int: ...
-    def pool(
-        self, map: Tensor, out: Tensor, workspace: Tensor, *, method: _Pool | str, parameter: float = 0.0
-    ) -> None: ...
-
-    # The Gaussian ops. workspace: uint8, of the bytes that the function above says for these shapes. allow_tf32: see
-    # `normscan.ops.gaussian`.
-    @staticmethod
-    def gaussian_workspace(z: Sequence[int], whitener: Sequence[int], itemsize: int) -> int: ...
-    def gaussian(
-        self,
-        z: Tensor,
-        mean: Tensor,
-        whitener: Tensor,
-        out: Tensor,
-        *,
-        workspace: Tensor,
-        output: _Output | str = "squared_distance",
-        saturation: float = 1.0,
-        allow_tf32: bool = False,
-    ) -> None: ...
-    @staticmethod
-    def gaussian_backward_workspace(z: Sequence[int], whitener: Sequence[int], itemsize: int) -> int: ...
-    def gaussian_backward(
+    def attention_backward(
         self,
         grad_out: Tensor,
-        z: Tensor,
-        mean: Tensor,
-        whitener: Tensor,
-        grad_z: Tensor,
-        grad_mean: Tensor,
-        grad_whitener: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        lse: Tensor,
+        grad_q: Tensor,
+        grad_k: Tensor,
+        grad_v: Tensor,
+        bias: Tensor | None = None,
+        grad_bias: Tensor | None = None,
+        gamma: Tensor | None = None,
+        grad_gamma: Tensor | None = None,
         *,
         workspace: Tensor,
-        output: _Output | str = "squared_distance",
-        saturation: float = 1.0,
+        scale: float,
+        grid: tuple[int, int] | None = None,
         allow_tf32: bool = False,
     ) -> None: ...
-    @staticmethod
-    def gaussian_mixture_workspace(z: Sequence[int], whiteners: Sequence[int], itemsize: int) -> int: ...
-    def gaussian_mixture(
-        self,
-        z: Tensor,
-        means: Tensor,
-        whiteners: Tensor,
-        log_weights: Tensor,
-        out: Tensor,
-        *,
-        workspace: Tensor,
-        allow_tf32: bool = False,
-    ) -> None: ...
-    def gaussian_positions(
-        self,
-        z: Tensor,
-        mean: Tensor,
-        whitener: Tensor,
-        out: Tensor,
-        *,
-        output: _Output | str = "squared_distance",
-        saturation: float = 1.0,
+    def resample(self, map: Tensor, out: Tensor) -> None: ...
+    def smooth_workspace(self, map: Tensor, out: Tensor, *, sigma: float) -> int: ...
+    def smooth(self, map: Tensor, out: Tensor, *, workspace: Tensor, sigma: float) -> None: ...
+    def pool_workspace(self, map: Tensor, out: Tensor, *, method: _Pool | str, parameter: float = 0.0) -> int: ...
+    def pool(
+        self, map: Tensor, out: Tensor, *, workspace: Tensor, method: _Pool | str, parameter: float = 0.0
     ) -> None: ...

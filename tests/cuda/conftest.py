@@ -38,10 +38,11 @@ class Gpu:
         return there.copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
     def call(self, op: str, *arrays: Any, **options: Any) -> None:
-        """An op that asks for a workspace: one filled with 0xff (NaN), of just the size that it asks for."""
-        size = getattr(self.ops, f"{op}_workspace")(*arrays, **options)
-        workspace = self.put(np.full(size, 0xFF, np.uint8))
-        getattr(self.ops, op)(*arrays, workspace=workspace, **options)
+        """An op, with the workspace that it asks for: filled with 0xff (NaN), and not a byte larger."""
+        if hasattr(self.ops, f"{op}_workspace"):
+            size = getattr(self.ops, f"{op}_workspace")(*arrays, **options)
+            options["workspace"] = self.put(np.full(size, 0xFF, np.uint8))
+        getattr(self.ops, op)(*arrays, **options)
 
     def get(self, array: Any) -> np.ndarray:
         """Back in the CPU's memory."""

@@ -59,7 +59,7 @@ class Run:
         self.lse = torch.full(grad_out.shape[:3], torch.nan, dtype=sums, device=grad_out.device)
         self.attended = torch.full_like(self.out, torch.nan) if gated else self.out
         more = {"residual": residual, "attended": self.attended} if gated else {}
-        gpu.ops.attention(q, k, v, self.out, self.lse, **options, **gate, **more)
+        gpu.call("attention", q, k, v, self.out, self.lse, **options, **gate, **more)
 
         self.grads = [torch.full_like(t, torch.nan) for t in (q, k, v)]
         extra = {
@@ -67,12 +67,8 @@ class Run:
             for n, t in {**gate, "bias": options.get("bias")}.items()
             if t is not None
         }
-        room = gpu.ops.attention_backward_workspace(q, grid=grid)
-        workspace = torch.full((room + 16,), 255, dtype=torch.uint8, device=q.device)
-        workspace = workspace[-workspace.data_ptr() % 16 :][:room]
-        gpu.ops.attention_backward(
-            grad_out, q, k, v, self.attended, self.lse, *self.grads, **options, **gate, **extra, workspace=workspace
-        )
+        saved = (q, k, v, self.attended, self.lse)
+        gpu.call("attention_backward", grad_out, *saved, *self.grads, **options, **gate, **extra)
         self.grad_bias, self.grad_gamma = extra.get("grad_bias"), extra.get("grad_gamma")
 
     @staticmethod
@@ -259,7 +255,7 @@ def call(gpu: Any, **other: Any) -> None:
     """A call with one wrong argument."""
     q, k, v, grad_out, _ = inputs(1, 2, 6, 6, 4, 3)
     arguments = {"q": q, "k": k, "v": v, "out": grad_out, "lse": grad_out[..., 0].clone(), "scale": 0.5} | other
-    gpu.ops.attention(**{n: Run.put(gpu, x) if isinstance(x, torch.Tensor) else x for n, x in arguments.items()})
+    gpu.call("attention", **{n: Run.put(gpu, x) if isinstance(x, torch.Tensor) else x for n, x in arguments.items()})
 
 
 def test_wrong_arguments(gpu):
@@ -280,7 +276,7 @@ def test_wrong_arguments(gpu):
     [
         (torch.zeros(1, dtype=torch.uint8), "workspace has 1 bytes, expected at least 48"),
         (torch.zeros(99), "workspace is float32, expected uint8"),
-        (torch.zeros(200, dtype=torch.uint8)[1:], "workspace starts at .*, expected a multiple of 16 bytes"),
+        (torch.zeros(300, dtype=torch.uint8)[1:], "workspace starts at .*, expected a multiple of 16 bytes"),
     ],
 )
 def test_wrong_workspace(gpu, room, message):

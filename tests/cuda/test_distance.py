@@ -174,17 +174,17 @@ def test_wrong_arguments(gpu):
     a, out = gpu.put(normal(2, 3, 4, 5)), gpu.put(unwritten(2, 4, 5))
     none = gpu.put(np.empty(0, np.uint8))
     with pytest.raises(ArgumentError, match=r'distance: metric is "l3", expected l1'):
-        gpu.ops.distance(a, a, out, none, metric="l3")
+        gpu.ops.distance(a, a, out, workspace=none, metric="l3")
     with pytest.raises(ArgumentError, match=r"distance: out has shape \[1,4,5\], expected \[N,H,W\] = \[2,4,5\]"):
-        gpu.ops.distance(a, a, out[:1], none, metric="l1")
+        gpu.ops.distance(a, a, out[:1], workspace=none, metric="l1")
     with pytest.raises(ArgumentError, match=r"distance: window is 4, expected an odd number"):
-        gpu.ops.distance(a, a, out, none, metric="ssim", window=4)
+        gpu.ops.distance(a, a, out, workspace=none, metric="ssim", window=4)
     with pytest.raises(ArgumentError, match=r"distance: workspace has 0 bytes, expected at least \d+"):
-        gpu.ops.distance(a, a, out, none, metric="relative_l1")
+        gpu.ops.distance(a, a, out, workspace=none, metric="relative_l1")
     with pytest.raises(ArgumentError, match=r"distance: workspace is float32, expected uint8"):
-        gpu.ops.distance(a, a, out, gpu.put(normal(4)), metric="l1")
+        gpu.ops.distance(a, a, out, workspace=gpu.put(normal(4)), metric="l1")
     with pytest.raises(ArgumentError, match=r"distance_backward: grad_b has shape \[1,3,4,5\]"):
-        gpu.ops.distance_backward(out, a, a, a, a[:1], none, metric="l1")
+        gpu.ops.distance_backward(out, a, a, a, a[:1], workspace=none, metric="l1")
 
 
 @pytest.mark.cuda

@@ -106,7 +106,7 @@ def test_wrong_arguments(gpu):
             [tuple(gpu.put(x) for x in levels[0])],
             gpu.put(unwritten(2, 4, 4)),
             gpu.put(unwritten(2)),
-            gpu.put(np.empty(0, np.uint8)),
+            workspace=gpu.put(np.empty(0, np.uint8)),
             **OPTIONS,
             weights=[1.0],
         )

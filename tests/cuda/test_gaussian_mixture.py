@@ -31,11 +31,9 @@ def case(form: str, shape: tuple[int, ...], components: int = 3, dtype: str = "f
 
 
 def run(gpu: Any, arguments: Mixture, out: Array | None = None, **options: Any) -> Array:
-    z, _, whiteners, _ = arguments
+    z = arguments[0]
     to = gpu.put(unwritten(z.shape[0], *z.shape[2:], dtype=z.dtype) if out is None else out)
-    size = gpu.ops.gaussian_mixture_workspace(z.shape, whiteners.shape, z.itemsize)
-    room = gpu.put(np.full(size, 255, np.uint8))
-    gpu.ops.gaussian_mixture(*map(gpu.put, arguments), to, workspace=room, **options)
+    gpu.call("gaussian_mixture", *map(gpu.put, arguments), to, **options)
     return gpu.get(to)
 
 

@@ -33,7 +33,7 @@ def case(form: str, images: int, channels: int, height: int, width: int, dtype: 
 def run(gpu: Any, arguments: Case, out: Array | None = None, **options: Any) -> Array:
     z = arguments[0]
     to = gpu.put(unwritten(z.shape[0], *z.shape[2:], dtype=z.dtype) if out is None else out)
-    gpu.ops.gaussian_positions(*map(gpu.put, arguments), to, **options)
+    gpu.call("gaussian_positions", *map(gpu.put, arguments), to, **options)
     return gpu.get(to)
 
 

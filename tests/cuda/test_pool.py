@@ -108,10 +108,10 @@ def test_a_nan_anywhere_makes_nan(gpu, method, parameter):
 def test_wrong_arguments(gpu):
     map_, out, none = gpu.put(normal(2, 4, 4)), gpu.put(unwritten(2)), gpu.put(np.empty(0, np.uint8))
     with pytest.raises(ArgumentError, match=r"pool: out has shape \[1\], expected \[N\] = \[2\]"):
-        gpu.ops.pool(map_, out[:1], none, method="max")
+        gpu.ops.pool(map_, out[:1], workspace=none, method="max")
     with pytest.raises(ArgumentError, match=r"pool: parameter is 0, expected a share in \(0, 1\] for topk"):
-        gpu.ops.pool(map_, out, none, method="topk")
+        gpu.ops.pool(map_, out, workspace=none, method="topk")
     with pytest.raises(ArgumentError, match=r"median.*quantile"):
-        gpu.ops.pool(map_, out, none, method="median")
+        gpu.ops.pool(map_, out, workspace=none, method="median")
     with pytest.raises(ArgumentError, match=r"pool: workspace has 0 bytes, expected at least 16"):
-        gpu.ops.pool(map_, out, none, method="mean")
+        gpu.ops.pool(map_, out, workspace=none, method="mean")

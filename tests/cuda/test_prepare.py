@@ -29,13 +29,13 @@ def picture(*shape, dtype="uint8"):
 def check(gpu, image, size, resize, channels=3, place=np.asarray):
     mean, std = MEAN[:channels], STD[:channels]
     out = gpu.put(place(unwritten(channels, *size)))
-    gpu.ops.prepare(gpu.put(place(image)), out, resize=resize, mean=mean, std=std)
+    gpu.call("prepare", gpu.put(place(image)), out, resize=resize, mean=mean, std=std)
     assert_close(gpu.get(out), reference.prepare(image, size, resize=resize, mean=mean, std=std), "prepare")
 
 
 def check_restore(gpu, map_, size, resize, place=np.asarray):
     out = gpu.put(place(unwritten(*size)))
-    gpu.ops.restore(gpu.put(place(map_)), out, resize=resize)
+    gpu.call("restore", gpu.put(place(map_)), out, resize=resize)
     assert_close(gpu.get(out), reference.restore(map_, size, resize=resize), "restore")
 
 
@@ -80,7 +80,7 @@ def test_any_shape(gpu, height, width, new_height, new_width, resize, dtype, cha
 
 def test_fit_pads_with_zero_before_the_normalisation(gpu):
     out = gpu.put(unwritten(1, 5, 4))
-    gpu.ops.prepare(gpu.put(np.full((2, 4), 255, np.uint8)), out, resize="fit", mean=[0.5], std=[0.25])
+    gpu.call("prepare", gpu.put(np.full((2, 4), 255, np.uint8)), out, resize="fit", mean=[0.5], std=[0.25])
     np.testing.assert_allclose(gpu.get(out)[0, :, 0], [-2, 2, 2, -2, -2], rtol=1e-6)
 
 
@@ -91,25 +91,25 @@ def test_nan_spreads_as_far_as_on_the_cpu(gpu, resize):
     expected, out = unwritten(3, 12, 30), gpu.put(np.zeros((3, 12, 30), np.float32))
     options = {"resize": resize, "mean": MEAN, "std": STD}
     _native.prepare(image, expected, **options)
-    gpu.ops.prepare(gpu.put(image), out, **options)
+    gpu.call("prepare", gpu.put(image), out, **options)
     np.testing.assert_array_equal(np.isnan(gpu.get(out)), np.isnan(expected))
     expected, out = unwritten(30, 40), gpu.put(np.zeros((30, 40), np.float32))
     _native.restore(map_, expected, resize=resize)
-    gpu.ops.restore(gpu.put(map_), out, resize=resize)
+    gpu.call("restore", gpu.put(map_), out, resize=resize)
     np.testing.assert_array_equal(np.isnan(gpu.get(out)), np.isnan(expected))
 
 
 def test_nothing_to_do(gpu):
-    gpu.ops.restore(gpu.put(normal(3, 4)), gpu.put(unwritten(0, 5)), resize="fit")
+    gpu.call("restore", gpu.put(normal(3, 4)), gpu.put(unwritten(0, 5)), resize="fit")
 
 
 def test_wrong_arguments(gpu):
     image, out = gpu.put(picture(4, 5, 3)), gpu.put(unwritten(3, 2, 2))
     with pytest.raises(ArgumentError, match=r'prepare: resize is "pad", expected stretch, fit or crop'):
-        gpu.ops.prepare(image, out, resize="pad", mean=MEAN, std=STD)
+        gpu.call("prepare", image, out, resize="pad", mean=MEAN, std=STD)
     with pytest.raises(ArgumentError, match=r"prepare: mean has 1 entries, out has 3 channels"):
-        gpu.ops.prepare(image, out, resize="fit", mean=MEAN[:1], std=STD)
+        gpu.call("prepare", image, out, resize="fit", mean=MEAN[:1], std=STD)
     with pytest.raises(ArgumentError, match=r"prepare: image has dtype|prepare: image is float64, expected uint8"):
-        gpu.ops.prepare(gpu.put(normal(4, 5, dtype="float64")), out, resize="fit", mean=MEAN, std=STD)
+        gpu.call("prepare", gpu.put(normal(4, 5, dtype="float64")), out, resize="fit", mean=MEAN, std=STD)
     with pytest.raises(ArgumentError, match=r"restore: map is empty, shape \[0,4\]"):
-        gpu.ops.restore(gpu.put(normal(0, 4)), gpu.put(unwritten(4, 4)), resize="fit")
+        gpu.call("restore", gpu.put(normal(0, 4)), gpu.put(unwritten(4, 4)), resize="fit")

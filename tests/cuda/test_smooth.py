@@ -57,10 +57,10 @@ def test_nan_spreads_as_far_as_on_the_cpu(gpu):
 def test_wrong_arguments(gpu):
     map_, room = gpu.put(normal(2, 4, 4)), gpu.put(np.zeros(128, np.uint8))
     with pytest.raises(ArgumentError, match=r"smooth: out has shape \[3,4,4\], map has \[2,4,4\]"):
-        gpu.ops.smooth(map_, gpu.put(unwritten(3, 4, 4)), room, sigma=1.0)
+        gpu.ops.smooth(map_, gpu.put(unwritten(3, 4, 4)), workspace=room, sigma=1.0)
     with pytest.raises(ArgumentError, match=r"smooth: sigma is -1 pixels"):
-        gpu.ops.smooth(map_, gpu.put(unwritten(2, 4, 4)), room, sigma=-1.0)
+        gpu.ops.smooth(map_, gpu.put(unwritten(2, 4, 4)), workspace=room, sigma=-1.0)
     with pytest.raises(ArgumentError, match=r"smooth: workspace has 127 bytes, expected at least 128"):
-        gpu.ops.smooth(map_, gpu.put(unwritten(2, 4, 4)), room[:127], sigma=1.0)
+        gpu.ops.smooth(map_, gpu.put(unwritten(2, 4, 4)), workspace=room[:127], sigma=1.0)
     with pytest.raises(ArgumentError, match=r"smooth: out shares memory with map"):
-        gpu.ops.smooth(map_, map_, room, sigma=1.0)
+        gpu.ops.smooth(map_, map_, workspace=room, sigma=1.0)

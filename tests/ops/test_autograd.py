@@ -95,6 +95,51 @@ def test_no_backward_is_said_at_the_call(index: int, name: str) -> None:
         assert ops.gaussian_positions(*args).shape == (2, 4, 5)
 
 
+def float32(*shape: int, seed: int = 0) -> torch.Tensor:
+    return randn(*shape, dtype=torch.float32, seed=seed).detach()
+
+
+AUTOCAST: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] = {
+    "gaussian": (ops.gaussian, (float32(2, 3, 4, 5), float32(3, seed=1), float32(3, seed=2))),
+    "gaussian_mixture": (ops.gaussian_mixture, tuple(float32(*s) for s in ((5, 3), (2, 3), (2, 3), (2,)))),
+    "gaussian_positions": (ops.gaussian_positions, tuple(float32(*s) for s in ((2, 3, 4, 5), (3, 4, 5), (4, 5, 6)))),
+    "distance_map": (
+        lambda a, b: ops.distance_map(a, b, metric="cosine"),
+        (float32(2, 3, 7, 6), float32(2, 3, 7, 6, seed=1)),
+    ),
+    "distance": (
+        lambda a, b: ops.distance([(a, b)], metric="l2", size=(9, 9), blur=1.0)[0],
+        (float32(2, 3, 7, 6), float32(2, 3, 7, 6, seed=1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AUTOCAST)
+def test_autocast_computes_in_float32(name: str) -> None:
+    """A network before the op gives 16 bits; the op takes them for what they are, and rounds nothing itself."""
+    op, tensors = AUTOCAST[name]
+    rounded = [tensors[0].bfloat16(), *tensors[1:]]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = op(*rounded)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, op(*(t.float() for t in rounded)), rtol=0, atol=0)
+
+
+def test_autocast_gradients_have_the_dtype_of_their_tensor() -> None:
+    z, mean, whitener = float32(5, 3).bfloat16().requires_grad_(), randn(3).float(), randn(3, seed=1).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        ops.gaussian(z, mean, whitener).sum().backward()
+    assert z.grad is not None
+    assert z.grad.dtype == torch.bfloat16
+    expected = 2 * whitener.square() * (z.float() - mean)
+    torch.testing.assert_close(z.grad.float(), expected, rtol=2**-8, atol=0)
+
+
+def test_autocast_leaves_float64() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.gaussian(randn(5, 3), randn(3), randn(3)).dtype == torch.float64
+
+
 def test_double_backward_raises() -> None:
     z, mean, whitener = CASES["gaussian full"][1][:3]
     (first,) = torch.autograd.grad(ops.gaussian(z, mean, whitener).sum(), z, create_graph=True)
@@ -185,6 +230,10 @@ def test_strided_and_permuted_tensors() -> None:
     torch.testing.assert_close(
         ops.distance_map(x, y, metric="l1"), ops.distance_map(x.contiguous(), y.contiguous(), metric="l1")
     )
+    mean, whitener = randn(3, seed=1).detach().float(), lower(3).detach().float()
+    torch.testing.assert_close(ops.gaussian(x, mean, whitener), ops.gaussian(x.contiguous(), mean, whitener))
+    mixture = (mean[None], whitener[None], torch.zeros(1))
+    torch.testing.assert_close(ops.gaussian_mixture(x, *mixture), ops.gaussian_mixture(x.contiguous(), *mixture))
 
 
 def test_mixed_kinds_are_refused() -> None:

@@ -3,7 +3,8 @@
 // What each computes, and which shapes, strides and errors it has, is said in ops.hpp. Here every call is put on the
 // caller's stream and returns at once: no synchronisation, no allocation, so that calls can be captured in a graph.
 // Where room is needed besides the outputs, the caller gives it as `workspace`, a uint8 tensor [bytes] that starts at a
-// multiple of 16: `<op>_workspace` says how many bytes. It may be given to the next call on the same stream.
+// multiple of 16: the last tensor of the call. `<op>_workspace` says how many bytes. It may be given to the next call
+// on the same stream.
 #pragma once
 
 #include <span>
@@ -27,26 +28,40 @@ void prepare(Stream stream, const Tensor& image, const Tensor& out, Resize resiz
              std::span<const double> std);
 void restore(Stream stream, const Tensor& map, const Tensor& out, Resize resize);
 
+// allow_tf32: full whiteners of float32 are multiplied on tensor cores with 11 significant bits; else exactly.
+std::int64_t gaussian_workspace(const Tensor& z, const Tensor& whitener);
+void gaussian(Stream stream, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+              const Tensor& workspace, GaussianOutput output, double saturation, bool allow_tf32);
+std::int64_t gaussian_backward_workspace(const Tensor& z, const Tensor& whitener);
+void gaussian_backward(Stream stream, const Tensor& grad_out, const Tensor& z, const Tensor& mean,
+                       const Tensor& whitener, const Tensor& grad_z, const Tensor& grad_mean,
+                       const Tensor& grad_whitener, const Tensor& workspace, GaussianOutput output, double saturation,
+                       bool allow_tf32);
+std::int64_t gaussian_mixture_workspace(const Tensor& z, const Tensor& whiteners);
+void gaussian_mixture(Stream stream, const Tensor& z, const Tensor& means, const Tensor& whiteners,
+                      const Tensor& log_weights, const Tensor& out, const Tensor& workspace, bool allow_tf32);
+void gaussian_positions(Stream stream, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
+                        GaussianOutput output, double saturation);
+
 std::int64_t distance_workspace(const Tensor& b, Metric metric);
-void distance(Stream stream, const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window,
-              const Tensor& workspace);
+void distance(Stream stream, const Tensor& a, const Tensor& b, const Tensor& out, const Tensor& workspace,
+              Metric metric, int window);
 std::int64_t distance_backward_workspace(const Tensor& b, Metric metric);
 void distance_backward(Stream stream, const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
-                       const Tensor& grad_b, Metric metric, int window, const Tensor& workspace);
+                       const Tensor& grad_b, const Tensor& workspace, Metric metric, int window);
 
 // At most 8 levels.
 std::int64_t distance_maps_workspace(std::span<const FeaturePair> levels, const Tensor& out_map, Metric metric,
                                      double sigma, PoolMethod pool);
 void distance_maps(Stream stream, std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score,
-                   Metric metric, std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool,
-                   double parameter, const Tensor& workspace);
+                   const Tensor& workspace, Metric metric, std::span<const double> weights, Fuse fuse, double sigma,
+                   PoolMethod pool, double parameter);
 
 // float32 is multiplied exactly, or where `allow_tf32` rounded to tf32 on tensor cores; float16 and bfloat16 are on
-// tensor cores, which take the probabilities rounded to them too. Backward needs a workspace (uint8).
+// tensor cores, which take the probabilities rounded to them too.
 void attention(Stream stream, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
                double scale, const GridBias* bias = nullptr, const Gate* gate = nullptr, bool allow_tf32 = false);
-// For queries [N,H,L,dk] and a bias on a grid of height x width (0 x 0: without), in bytes.
-std::int64_t attention_backward_workspace(const Tensor& q, std::int64_t height = 0, std::int64_t width = 0);
+std::int64_t attention_backward_workspace(const Tensor& q, const GridBias* bias = nullptr);
 void attention_backward(Stream stream, const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v,
                         const Tensor& out, const Tensor& lse, const Tensor& grad_q, const Tensor& grad_k,
                         const Tensor& grad_v, const Tensor& workspace, double scale, const GridBias* bias = nullptr,
@@ -55,30 +70,10 @@ void attention_backward(Stream stream, const Tensor& grad_out, const Tensor& q, 
 void resample(Stream stream, const Tensor& map, const Tensor& out);
 
 std::int64_t smooth_workspace(const Tensor& map);
-void smooth(Stream stream, const Tensor& map, const Tensor& out, double sigma, const Tensor& workspace);
+void smooth(Stream stream, const Tensor& map, const Tensor& out, const Tensor& workspace, double sigma);
 
 std::int64_t pool_workspace(const Tensor& map, PoolMethod method);
-void pool(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method, double parameter,
-          const Tensor& workspace);
-
-// The Gaussian ops. `workspace` is uint8 [bytes]; the sizes are those of z and the whitener(s), in elements of
-// `itemsize` bytes. allow_tf32: full whiteners of float32 are multiplied on tensor cores with 11 significant bits; else
-// exactly.
-std::int64_t gaussian_workspace(std::span<const std::int64_t> z, std::span<const std::int64_t> whitener,
-                                std::int64_t itemsize);
-void gaussian(Stream stream, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
-              const Tensor& workspace, GaussianOutput output, double saturation, bool allow_tf32);
-std::int64_t gaussian_backward_workspace(std::span<const std::int64_t> z, std::span<const std::int64_t> whitener,
-                                         std::int64_t itemsize);
-void gaussian_backward(Stream stream, const Tensor& grad_out, const Tensor& z, const Tensor& mean,
-                       const Tensor& whitener, const Tensor& grad_z, const Tensor& grad_mean,
-                       const Tensor& grad_whitener, const Tensor& workspace, GaussianOutput output, double saturation,
-                       bool allow_tf32);
-std::int64_t gaussian_mixture_workspace(std::span<const std::int64_t> z, std::span<const std::int64_t> whiteners,
-                                        std::int64_t itemsize);
-void gaussian_mixture(Stream stream, const Tensor& z, const Tensor& means, const Tensor& whiteners,
-                      const Tensor& log_weights, const Tensor& out, const Tensor& workspace, bool allow_tf32);
-void gaussian_positions(Stream stream, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,
-                        GaussianOutput output, double saturation);
+void pool(Stream stream, const Tensor& map, const Tensor& out, const Tensor& workspace, PoolMethod method,
+          double parameter);
 
 }  // namespace normscan::cuda

@@ -3,7 +3,9 @@
 #include "normscan/cuda.hpp"
 #include "ops/attention.hpp"
 #include "ops/check.hpp"
+#include "ops/dispatch.hpp"
 #include "ops/kernels/attention_gradient.cuh"
+#include "ops/kernels/workspace.cuh"
 
 namespace normscan::cuda {
 namespace {
@@ -73,29 +75,25 @@ __global__ void __launch_bounds__(threads) tables_kernel(Tables<A> a) {
     }
 }
 
-// The workspace: delta, and the tables of the blocks that make dq. There are enough of these to fill a GPU, but no
-// more than 64 MB unless tables are huge, and as many on every GPU, so that results are equal.
-struct Workspace {
-    std::int64_t delta_bytes, shares, bytes;
+// delta, and the tables of the blocks that make dq. There are enough of these to fill a GPU, but no more than 64 MB
+// unless tables are huge, and as many on every GPU, so that results are equal.
+template <class A>
+struct Scratch {
+    A *delta, *tables = nullptr;
+    std::int64_t shares;
 
-    Workspace(std::int64_t images, std::int64_t heads, std::int64_t queries, std::int64_t number_bytes,
-              std::int64_t height, std::int64_t width)
-        : delta_bytes((images * heads * queries * number_bytes + 15) / 16 * 16),
-          shares(images * ceil_div(queries, side)) {
-        bytes = delta_bytes;
-        if (height == 0 || heads == 0) return;
-        const std::int64_t table = (2 * height - 1) * (2 * width - 1) * number_bytes;
-        std::int64_t most = (std::int64_t{64} << 20) / table;
+    Scratch(Workspace& room, const Tensor& q, const GridBias* bias)
+        : delta(room.take<A>(q.size(0) * q.size(1) * q.size(2))), shares(q.size(0) * ceil_div(q.size(2), side)) {
+        if (bias == nullptr) return;
+        const std::int64_t heads = q.size(1), table = bias->table.size(1) * bias->table.size(2);
+        if (heads == 0 || table == 0) return;
+        std::int64_t most = (std::int64_t{64} << 20) / (table * static_cast<std::int64_t>(sizeof(A)));
         most = (most < 128 ? 128 : most > 512 ? 512 : most) / heads;
         if (most < 1) most = 1;
         if (shares > most) shares = most;
-        bytes += heads * shares * table;
+        tables = room.take<A>(heads * shares * table);
     }
 };
-
-std::int64_t number_bytes(DType dtype) {
-    return dtype == DType::float64 ? 8 : 4;
-}
 
 // The arguments of a call; the pointers may be nullptr.
 struct Call {
@@ -105,16 +103,15 @@ struct Call {
     const GridBias* bias;
     const Tensor* grad_bias;
     const GateGradient* gate;
-    Workspace room;
 };
 
 // What all three gradients share.
 template <class Mode>
-Gradient<Mode> gradient(const Call& call) {
+Gradient<Mode> gradient(const Call& call, const typename Mode::Sum* delta) {
     using A = typename Mode::Sum;
     Gradient<Mode> a;
     a.lse = lines_of<const A>(call.lse);
-    a.delta = call.workspace.as<const A>();
+    a.delta = delta;
     a.bias = relative_bias<A>(call.bias);
     if (call.gate != nullptr) a.gamma = call.gate->gamma.as<const A>();
     a.images = call.sizes.images, a.heads = call.sizes.heads;
@@ -152,13 +149,13 @@ void run(Stream stream, Gradient<Mode> a, const Tensor& out) {
 }
 
 template <class Mode>
-void run_delta(Stream stream, const Call& call) {
+void run_delta(Stream stream, const Call& call, typename Mode::Sum* delta) {
     using S = typename Mode::Stored;
     using A = typename Mode::Sum;
     const AttentionSizes& s = call.sizes;
     const Delta<S, A> a = {heads_of<const S>(call.grad_out),
                            heads_of<const S>(call.out),
-                           call.workspace.as<A>(),
+                           delta,
                            s.images,
                            s.heads,
                            s.queries,
@@ -166,7 +163,7 @@ void run_delta(Stream stream, const Call& call) {
     const std::int64_t rows = s.images * s.heads * s.queries, per_block = a.grad_out.column == 1 ? warps : threads;
     launch(op, stream, {blocks_for(rows, per_block), threads}, delta_kernel<S, A>, a);
     if (call.gate == nullptr) return;
-    launch(op, stream, {1, threads, warps * sizeof(double)}, gamma_kernel<A>, call.workspace.as<const A>(), rows,
+    launch(op, stream, {1, threads, warps * sizeof(double)}, gamma_kernel<A>, delta, rows,
            call.gate->grad_gamma.as<A>());
 }
 
@@ -176,9 +173,11 @@ void run_all(Stream stream, const Call& call) {
     using A = typename Mode::Sum;
     const auto q = heads_of<const S>(call.q), k = heads_of<const S>(call.k), v = heads_of<const S>(call.v);
     const auto g = heads_of<const S>(call.grad_out);
-    run_delta<Mode>(stream, call);
+    Workspace room(Check(op), call.workspace, attention_backward_workspace(call.q, call.bias));
+    const Scratch<A> scratch(room, call.q, call.bias);
+    run_delta<Mode>(stream, call, scratch.delta);
 
-    Gradient<Mode> values = gradient<Mode>(call);
+    Gradient<Mode> values = gradient<Mode>(call, scratch.delta);
     values.row_side = k, values.column_side = q, values.source = g;
     values.columns = call.sizes.queries;
     values.shares = call.sizes.images * ceil_div(call.sizes.keys, side);
@@ -188,14 +187,12 @@ void run_all(Stream stream, const Call& call) {
     keys.row_output = v, keys.column_output = g, keys.source = q;
     run<false>(stream, keys, call.grad_k);
 
-    Gradient<Mode> queries = gradient<Mode>(call);
+    Gradient<Mode> queries = gradient<Mode>(call, scratch.delta);
     queries.row_side = q, queries.column_side = k, queries.row_output = g, queries.column_output = v,
     queries.source = k;
     queries.columns = call.sizes.keys;
-    queries.shares = call.room.shares;
-    if (call.bias != nullptr) {
-        queries.tables = reinterpret_cast<A*>(call.workspace.as<unsigned char>() + call.room.delta_bytes);
-    }
+    queries.shares = scratch.shares;
+    queries.tables = scratch.tables;
     run<true>(stream, queries, call.grad_q);
     if (call.bias == nullptr) return;
     const Tensor& t = *call.grad_bias;
@@ -204,22 +201,12 @@ void run_all(Stream stream, const Call& call) {
     launch(op, stream, {blocks_for(t.size(0) * t.size(1) * t.size(2), threads), threads}, tables_kernel<A>, tables);
 }
 
-void check_workspace(const Tensor& t, std::int64_t bytes) {
-    const Check check(op);
-    check.dtype({"workspace", t}, {DType::uint8});
-    check.rank({"workspace", t}, {1}, "[bytes]");
-    check.output({"workspace", t});
-    if (t.size(0) < bytes) check.fail("workspace has ", t.size(0), " bytes, expected at least ", bytes);
-    if (reinterpret_cast<std::uintptr_t>(t.data) % 16 != 0 && bytes > 0) {
-        check.fail("workspace starts at ", t.data, ", expected a multiple of 16 bytes");
-    }
-}
-
 }  // namespace
 
-std::int64_t attention_backward_workspace(const Tensor& q, std::int64_t height, std::int64_t width) {
-    Check("attention_backward_workspace").rank({"q", q}, {4}, "[N,H,L,dk]");
-    return Workspace(q.size(0), q.size(1), q.size(2), number_bytes(q.dtype), height, width).bytes;
+std::int64_t attention_backward_workspace(const Tensor& q, const GridBias* bias) {
+    Workspace counted;
+    for_dtype(q.dtype, [&]<class A>() { Scratch<A>(counted, q, bias); });
+    return counted.bytes();
 }
 
 void attention_backward(Stream stream, const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -228,11 +215,7 @@ void attention_backward(Stream stream, const Tensor& grad_out, const Tensor& q, 
                         const Tensor* grad_bias, const GateGradient* gate, bool allow_tf32) {
     const AttentionSizes s =
         check_attention_backward(grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, bias, grad_bias, gate);
-    const std::int64_t height = bias == nullptr ? 0 : bias->height, width = bias == nullptr ? 0 : bias->width;
-    const Workspace room(s.images, s.heads, s.queries, number_bytes(q.dtype), height, width);
-    check_workspace(workspace, room.bytes);
-    const Call call = {s,      grad_out, q,         k,     v,    out,       lse,  grad_q,
-                       grad_k, grad_v,   workspace, scale, bias, grad_bias, gate, room};
+    const Call call = {s, grad_out, q, k, v, out, lse, grad_q, grad_k, grad_v, workspace, scale, bias, grad_bias, gate};
     for_mode<1>(op, stream, q.dtype, allow_tf32, [&]<class Mode>() { run_all<Mode>(stream, call); });
 }
 

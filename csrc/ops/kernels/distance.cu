@@ -56,10 +56,10 @@ __global__ void __launch_bounds__(512, Team::blocks) distance_kernel(Share share
 
 template <class T>
 void run(Stream stream, const DistanceSizes& s, const Tensor& a, const Tensor& b, const Tensor& out, Metric metric,
-         const Tensor& workspace) {
+         const Magnitudes<T>& scratch) {
     const Check check("distance");
     const Forward<T> f = {features<const T>(a), features<const T>(b), features<T>(out),
-                          factors<T>(check, stream, b, metric, workspace)};
+                          factors(check, stream, b, metric, scratch)};
     with_team<T>(pointwise(metric), s, {f.a, f.b}, [&]<Pointwise which, class Team>() {
         const Plan work = plan<Team>(check, s);
         launch("distance", stream, work.grid, distance_kernel<T, which, Team>, work.share, f);
@@ -69,16 +69,19 @@ void run(Stream stream, const DistanceSizes& s, const Tensor& a, const Tensor& b
 }  // namespace
 
 std::int64_t distance_workspace(const Tensor& b, Metric metric) {
-    return factors_bytes(b, metric);
+    Workspace counted;
+    for_dtype(b.dtype, [&]<class T>() { Magnitudes<T>(counted, b, metric); });
+    return counted.bytes();
 }
 
-void distance(Stream stream, const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window,
-              const Tensor& workspace) {
+void distance(Stream stream, const Tensor& a, const Tensor& b, const Tensor& out, const Tensor& workspace,
+              Metric metric, int window) {
     const DistanceSizes s = check_distance(a, b, out, metric, window);
     if (s.positions == 0 || s.images == 0) return;
+    Workspace room(Check("distance"), workspace, distance_workspace(b, metric));
     for_dtype(a.dtype, [&]<class T>() {
         if (windowed(metric)) return ssim<T>(stream, s, a, b, out, metric == Metric::ssim, window);
-        run<T>(stream, s, a, b, out, metric, workspace);
+        run<T>(stream, s, a, b, out, metric, Magnitudes<T>(room, b, metric));
     });
 }
 

@@ -115,30 +115,37 @@ void run(const Check& check, Stream stream, const DistanceSizes& s, const Backwa
         });
 }
 
-std::int64_t maps_of(const Tensor& a) {
-    return 4 * a.size(0) * a.size(1) * a.size(2) * a.size(3);
-}
+template <class T>
+struct Scratch {
+    Magnitudes<T> magnitudes;
+    T* maps;  // four of each channel, of windowed metrics
+
+    Scratch(Workspace& room, const Tensor& b, Metric metric)
+        : magnitudes(room, b, metric),
+          maps(room.take<T>(windowed(metric) ? 4 * b.size(0) * b.size(1) * b.size(2) * b.size(3) : 0)) {}
+};
 
 }  // namespace
 
 std::int64_t distance_backward_workspace(const Tensor& b, Metric metric) {
-    if (!windowed(metric)) return factors_bytes(b, metric);
-    return b.dtype == DType::float64 ? WorkspaceSize().add<double>(maps_of(b)).bytes()
-                                     : WorkspaceSize().add<float>(maps_of(b)).bytes();
+    Workspace counted;
+    for_dtype(b.dtype, [&]<class T>() { Scratch<T>(counted, b, metric); });
+    return counted.bytes();
 }
 
 void distance_backward(Stream stream, const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
-                       const Tensor& grad_b, Metric metric, int window, const Tensor& workspace) {
+                       const Tensor& grad_b, const Tensor& workspace, Metric metric, int window) {
     const DistanceSizes s = check_distance_backward(grad_out, a, b, grad_a, grad_b, metric, window);
     if (s.positions == 0 || s.images == 0) return;
     const Check check("distance_backward");
+    Workspace room(check, workspace, distance_backward_workspace(b, metric));
     for_dtype(a.dtype, [&]<class T>() {
+        const Scratch<T> scratch(room, b, metric);
         if (windowed(metric)) {
-            Workspace room(check, workspace, distance_backward_workspace(b, metric));
             return ssim_backward<T>(stream, s, grad_out, a, b, grad_a, grad_b, metric == Metric::ssim, window,
-                                    room.take<T>(maps_of(b)));
+                                    scratch.maps);
         }
-        const Factors<T> factor = factors<T>(check, stream, b, metric, workspace);
+        const Factors<T> factor = factors(check, stream, b, metric, scratch.magnitudes);
         run<T>(check, stream, s,
                {features<const T>(grad_out), features<const T>(a), features<const T>(b), features<T>(grad_a),
                 features<T>(grad_b), factor},

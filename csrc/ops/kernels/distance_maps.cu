@@ -6,7 +6,7 @@
 #include "ops/dispatch.hpp"
 #include "ops/distance_maps.hpp"
 #include "ops/kernels/bilinear.cuh"
-#include "ops/workspace.hpp"
+#include "ops/kernels/workspace.cuh"
 
 namespace normscan::cuda {
 namespace {
@@ -55,20 +55,39 @@ std::int64_t shared_room(std::span<const FeaturePair> levels, const Tensor& out_
 }
 
 template <class T>
+struct Scratch {
+    Tensor shared, maps[most_levels], sharp;
+
+    Scratch(Workspace& room, std::span<const FeaturePair> levels, const Tensor& out_map, Metric metric, double sigma,
+            PoolMethod pool) {
+        const std::int64_t images = out_map.size(0), height = out_map.size(1), width = out_map.size(2);
+        const std::int64_t bytes = shared_room(levels, out_map, metric, sigma, pool);
+        shared = contiguous(room.take<std::uint8_t>(bytes), {bytes});
+        for (std::size_t l = 0; l < levels.size(); ++l) {
+            const std::int64_t h = levels[l].a.size(2), w = levels[l].a.size(3);
+            maps[l] = contiguous(room.take<T>(images * h * w), {images, h, w});
+        }
+        if (sigma > 0.0) sharp = contiguous(room.take<T>(images * height * width), {images, height, width});
+    }
+};
+
+// More do not fit into the parameters of the kernel.
+void check_count(std::span<const FeaturePair> levels) {
+    if (levels.size() <= most_levels) return;
+    Check("distance_maps").fail("levels has ", levels.size(), " pairs, expected at most ", most_levels, " on a GPU");
+}
+
+template <class T>
 void run(Stream stream, std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score,
          Metric metric, std::span<const double> weights, Fuse how, double sigma, PoolMethod pooling, double parameter,
-         Workspace& room) {
-    const std::int64_t images = out_map.size(0);
-    const std::int64_t shared = shared_room(levels, out_map, metric, sigma, pooling);
-    const Tensor scratch = contiguous(room.take<std::uint8_t>(shared), {shared});
+         const Scratch<T>& scratch) {
     Levels<T> all = {{}, {}, static_cast<int>(levels.size()), how == Fuse::product};
     for (std::size_t l = 0; l < levels.size(); ++l) {
-        const std::int64_t height = levels[l].a.size(2), width = levels[l].a.size(3);
-        const Tensor map = contiguous(room.take<T>(images * height * width), {images, height, width});
-        distance(stream, levels[l].a, levels[l].b, map, metric, 11, scratch);
-        all.maps[l] = map_view<const T>(map);
+        distance(stream, levels[l].a, levels[l].b, scratch.maps[l], scratch.shared, metric, 11);
+        all.maps[l] = map_view<const T>(scratch.maps[l]);
         all.factors[l] = static_cast<T>(weights[l]);
     }
+    const std::int64_t images = out_map.size(0);
     const Tiles tiles = tiles_of(Check("distance_maps"), images, out_map.size(1), out_map.size(2));
     const auto fuse = [&](const Tensor& to) {
         launch("distance_maps", stream, tiles.grid(images), fuse_kernel<T>, tiles, all, map_view<T>(to));
@@ -76,40 +95,31 @@ void run(Stream stream, std::span<const FeaturePair> levels, const Tensor& out_m
     if (sigma == 0.0) {
         fuse(out_map);
     } else {
-        T* const memory = room.take<T>(images * out_map.size(1) * out_map.size(2));
-        const Tensor sharp = contiguous(memory, {images, out_map.size(1), out_map.size(2)});
-        fuse(sharp);
-        smooth(stream, sharp, out_map, sigma, scratch);
+        fuse(scratch.sharp);
+        smooth(stream, scratch.sharp, out_map, scratch.shared, sigma);
     }
-    pool(stream, out_map, out_score, pooling, parameter, scratch);
+    pool(stream, out_map, out_score, scratch.shared, pooling, parameter);
 }
 
 }  // namespace
 
 std::int64_t distance_maps_workspace(std::span<const FeaturePair> levels, const Tensor& out_map, Metric metric,
                                      double sigma, PoolMethod pool) {
-    WorkspaceSize size;
-    for_dtype(out_map.dtype, [&]<class T>() {
-        size.add<std::uint8_t>(shared_room(levels, out_map, metric, sigma, pool));
-        for (const FeaturePair& level : levels) {
-            size.add<T>(out_map.size(0) * level.a.size(2) * level.a.size(3));
-        }
-        if (sigma > 0.0) size.add<T>(out_map.size(0) * out_map.size(1) * out_map.size(2));
-    });
-    return size.bytes();
+    check_count(levels);
+    Workspace counted;
+    for_dtype(out_map.dtype, [&]<class T>() { Scratch<T>(counted, levels, out_map, metric, sigma, pool); });
+    return counted.bytes();
 }
 
 void distance_maps(Stream stream, std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score,
-                   Metric metric, std::span<const double> weights, Fuse fuse, double sigma, PoolMethod pool,
-                   double parameter, const Tensor& workspace) {
-    const Check check("distance_maps");
-    if (levels.size() > most_levels) {
-        check.fail("levels has ", levels.size(), " pairs, expected at most ", most_levels, " on a GPU");
-    }
+                   const Tensor& workspace, Metric metric, std::span<const double> weights, Fuse fuse, double sigma,
+                   PoolMethod pool, double parameter) {
+    check_count(levels);
     if (!check_distance_maps(levels, out_map, out_score, weights, fuse, sigma, pool, parameter)) return;
-    Workspace room(check, workspace, distance_maps_workspace(levels, out_map, metric, sigma, pool));
+    Workspace room(Check("distance_maps"), workspace, distance_maps_workspace(levels, out_map, metric, sigma, pool));
     for_dtype(out_map.dtype, [&]<class T>() {
-        run<T>(stream, levels, out_map, out_score, metric, weights, fuse, sigma, pool, parameter, room);
+        const Scratch<T> scratch(room, levels, out_map, metric, sigma, pool);
+        run<T>(stream, levels, out_map, out_score, metric, weights, fuse, sigma, pool, parameter, scratch);
     });
 }
 

@@ -6,7 +6,7 @@
 
 #include "ops/distance.hpp"
 #include "ops/kernels/features.cuh"
-#include "ops/workspace.hpp"
+#include "ops/kernels/workspace.cuh"
 
 namespace normscan::cuda {
 namespace {
@@ -102,29 +102,33 @@ __global__ void __launch_bounds__(32)
     }
 }
 
-// What distance and distance_backward need beside their tensors.
-inline std::int64_t factors_bytes(const Tensor& b, Metric metric) {
-    if (metric != Metric::relative_l1) return 0;
-    return WorkspaceSize().add<double>(b.size(0) * most_parts).add<double>(b.size(0)).bytes();
-}
+// The magnitudes of parts of images, and the factors that they give; of relative_l1 alone.
+template <class T>
+struct Magnitudes {
+    double* parts = nullptr;
+    T* factors = nullptr;
+
+    Magnitudes(Workspace& room, const Tensor& b, Metric metric) {
+        if (metric != Metric::relative_l1) return;
+        parts = room.take<double>(b.size(0) * most_parts);
+        factors = room.take<T>(b.size(0));
+    }
+};
 
 template <class T>
-Factors<T> factors(const Check& check, Stream stream, const Tensor& b, Metric metric, const Tensor& workspace) {
-    Workspace room(check, workspace, factors_bytes(b, metric));
+Factors<T> factors(const Check& check, Stream stream, const Tensor& b, Metric metric, const Magnitudes<T>& scratch) {
     if (metric == Metric::cosine) return {nullptr, T(0.5)};
     const double channels = static_cast<double>(b.size(1));
     if (metric != Metric::relative_l1) return {nullptr, static_cast<T>(1.0 / channels)};
     const std::int64_t images = b.size(0);
     if (images > 65535) check.fail("b has ", images, " images, expected at most 65535 on a GPU; split the batch");
     const Runs<T> runs = runs_of<T>(b);
-    auto* const parts = room.take<double>(images * most_parts);
-    T* const result = room.take<T>(images);
     const auto blocks = static_cast<unsigned>(runs.parts());
     launch("distance", stream, {dim3(blocks, static_cast<unsigned>(images)), magnitude_threads}, magnitude_kernel<T>,
-           runs, parts);
-    launch("distance", stream, {static_cast<unsigned>(images), 32}, factor_kernel<T>, parts, static_cast<int>(blocks),
-           channels, channels * static_cast<double>(b.size(2) * b.size(3)), result);
-    return {result, T(0)};
+           runs, scratch.parts);
+    launch("distance", stream, {static_cast<unsigned>(images), 32}, factor_kernel<T>, scratch.parts,
+           static_cast<int>(blocks), channels, channels * static_cast<double>(b.size(2) * b.size(3)), scratch.factors);
+    return {scratch.factors, T(0)};
 }
 
 }  // namespace

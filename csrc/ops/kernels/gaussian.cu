@@ -45,10 +45,16 @@ template <class T>
 struct Scratch {
     T *logs, *sums;
 
-    Scratch(Workspace& workspace, std::int64_t positions, std::int64_t channels, std::int64_t components, bool full)
-        : logs(workspace.take<T>(components)),
-          sums(workspace.take<T>(full ? components * ceil_div(channels, tile) * positions : 0)) {}
+    Scratch(Workspace& room, const Tensor& z, std::int64_t components, bool full)
+        : logs(room.take<T>(components)),
+          sums(room.take<T>(full ? components * ceil_div(z.size(1), tile) * layout_of(z).positions() : 0)) {}
 };
+
+std::int64_t bytes(const Tensor& z, std::int64_t components, bool full) {
+    Workspace counted;
+    for_dtype(z.dtype, [&]<class T>() { Scratch<T>(counted, z, components, full); });
+    return counted.bytes();
+}
 
 template <class T>
 void run(std::string_view op, Stream stream, const Tensor& z, const Tensor& means, const Tensor& whiteners,
@@ -58,10 +64,8 @@ void run(std::string_view op, Stream stream, const Tensor& z, const Tensor& mean
     merge(layout, {&z_steps, &out_steps});
     const int rank = whiteners.rank - (log_weights == nullptr ? 0 : 1);
     const Gaussians<T> g(Latents<T>(z, layout, z_steps), means, whiteners, rank);
-    Workspace needed, room(workspace);
-    const Scratch<T> measure(needed, layout.positions(), g.z.channels, g.components, g.full);
-    check_workspace(op, workspace, needed.bytes());
-    const Scratch<T> scratch(room, layout.positions(), g.z.channels, g.components, g.full);
+    Workspace room(Check(op), workspace, bytes(z, g.components, g.full));
+    const Scratch<T> scratch(room, z, g.components, g.full);
     if (output.kind == GaussianOutput::nll) {
         launch_densities(op, stream, g, log_weights, scratch.logs);
         output.logs = scratch.logs;
@@ -71,31 +75,14 @@ void run(std::string_view op, Stream stream, const Tensor& z, const Tensor& mean
     launch_finish(op, stream, g, scratch.sums, output, out.as<T>(), out_steps);
 }
 
-std::int64_t bytes(std::span<const std::int64_t> z, std::int64_t components, bool full, std::int64_t itemsize) {
-    std::int64_t positions = z[0];
-    for (const std::int64_t n : z.subspan(2)) positions *= n;
-    Workspace needed;
-    if (itemsize == sizeof(double)) {
-        const Scratch<double> measure(needed, positions, z[1], components, full);
-    } else {
-        const Scratch<float> measure(needed, positions, z[1], components, full);
-    }
-    return needed.bytes();
-}
-
 }  // namespace
 
-std::int64_t gaussian_workspace(std::span<const std::int64_t> z, std::span<const std::int64_t> whitener,
-                                std::int64_t itemsize) {
-    if (z.size() < 2) fail("gaussian_workspace: z has ", z.size(), " dimensions, expected [N,D] or [N,C,H,W]");
-    return bytes(z, 1, whitener.size() == 2, itemsize);
+std::int64_t gaussian_workspace(const Tensor& z, const Tensor& whitener) {
+    return bytes(z, 1, whitener.rank == 2);
 }
 
-std::int64_t gaussian_mixture_workspace(std::span<const std::int64_t> z, std::span<const std::int64_t> whiteners,
-                                        std::int64_t itemsize) {
-    if (z.size() < 2) fail("gaussian_mixture_workspace: z has ", z.size(), " dimensions, expected [N,D] or [N,C,H,W]");
-    if (whiteners.empty()) fail("gaussian_mixture_workspace: whiteners has 0 dimensions, expected 2 or 3");
-    return bytes(z, whiteners[0], whiteners.size() == 3, itemsize);
+std::int64_t gaussian_mixture_workspace(const Tensor& z, const Tensor& whiteners) {
+    return bytes(z, whiteners.size(0), whiteners.rank == 3);
 }
 
 void gaussian(Stream stream, const Tensor& z, const Tensor& mean, const Tensor& whitener, const Tensor& out,

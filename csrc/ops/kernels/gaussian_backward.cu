@@ -185,15 +185,19 @@ __global__ void __launch_bounds__(threads) store_full_kernel(Gradients<T> a) {
 
 // --- The whole.
 
+// Tiles of 64 positions of one image, as many as there may be.
+std::int64_t tiles_of(const Layout& l) {
+    return l.plane() == 1 ? ceil_div(l.images, tile) : l.images * ceil_div(l.plane(), tile);
+}
+
 // Arrays in the workspace, and in how many parts the positions are summed.
 template <class T>
 struct Scratch {
     std::int64_t diagonal_parts, full_parts, blocks, tiles;
     T *slopes, *slope_sums, *slope, *distances, *row_sums, *y, *parts, *whitener_parts, *of_z, *of_whitener;
 
-    // `tiles`: of 64 positions of one image, as many as there may be.
-    Scratch(Workspace& w, std::int64_t positions, std::int64_t tile_count, std::int64_t channels, bool full)
-        : tiles(tile_count) {
+    Scratch(Workspace& w, const Tensor& z, bool full) : tiles(tiles_of(layout_of(z))) {
+        const std::int64_t positions = layout_of(z).positions(), channels = z.size(1);
         const std::int64_t pairs = tile_pairs(channels), whole = full ? 1 : 0;
         diagonal_parts = ceil_div(positions, part_positions);
         if (diagonal_parts > most_parts) diagonal_parts = most_parts;
@@ -211,10 +215,6 @@ struct Scratch {
         of_whitener = full ? w.take<T>(pairs * tile * tile) : of_z + channels;
     }
 };
-
-std::int64_t tiles_of(const Layout& l) {
-    return l.plane() == 1 ? ceil_div(l.images, tile) : l.images * ceil_div(l.plane(), tile);
-}
 
 template <class T>
 struct Backward {
@@ -299,13 +299,10 @@ void run(Stream stream, const Tensor& grad_out, const Tensor& z, const Tensor& m
          Output<T> output, bool allow_tf32) {
     Layout layout = layout_of(z);
     Steps z_steps = steps_of(z), grad_steps = steps_of(grad_z), out_steps = map_steps_of(grad_out);
-    const std::int64_t tiles = tiles_of(layout);
     merge(layout, {&z_steps, &grad_steps, &out_steps});
     const Gaussians<T> g(Latents<T>(z, layout, z_steps), mean, whitener, whitener.rank);
-    Workspace needed, room(workspace);
-    const Scratch<T> measure(needed, layout.positions(), tiles, g.z.channels, g.full);
-    check_workspace("gaussian_backward", workspace, needed.bytes());
-    const Scratch<T> scratch(room, layout.positions(), tiles, g.z.channels, g.full);
+    Workspace room(Check(Backward<T>::op), workspace, gaussian_backward_workspace(z, whitener));
+    const Scratch<T> scratch(room, z, g.full);
     const Backward<T> backward = {stream,     g,       output,    grad_out.as<const T>(), out_steps, grad_z.as<T>(),
                                   grad_steps, scratch, allow_tf32};
     g.full ? backward.full() : backward.diagonal();
@@ -314,19 +311,10 @@ void run(Stream stream, const Tensor& grad_out, const Tensor& z, const Tensor& m
 
 }  // namespace
 
-std::int64_t gaussian_backward_workspace(std::span<const std::int64_t> z, std::span<const std::int64_t> whitener,
-                                         std::int64_t itemsize) {
-    if (z.size() != 2 && z.size() != 4) {
-        fail("gaussian_backward_workspace: z has ", z.size(), " dimensions, expected [N,D] or [N,C,H,W]");
-    }
-    const Layout layout = z.size() == 2 ? Layout{z[0], 1, 1} : Layout{z[0], z[2], z[3]};
-    Workspace needed;
-    if (itemsize == sizeof(double)) {
-        const Scratch<double> s(needed, layout.positions(), tiles_of(layout), z[1], whitener.size() == 2);
-    } else {
-        const Scratch<float> s(needed, layout.positions(), tiles_of(layout), z[1], whitener.size() == 2);
-    }
-    return needed.bytes();
+std::int64_t gaussian_backward_workspace(const Tensor& z, const Tensor& whitener) {
+    Workspace counted;
+    for_dtype(z.dtype, [&]<class T>() { Scratch<T>(counted, z, whitener.rank == 2); });
+    return counted.bytes();
 }
 
 void gaussian_backward(Stream stream, const Tensor& grad_out, const Tensor& z, const Tensor& mean,

@@ -7,8 +7,8 @@
 #include "normscan/cuda.hpp"
 #include "ops/dispatch.hpp"
 #include "ops/kernels/launch.cuh"
+#include "ops/kernels/workspace.cuh"
 #include "ops/pool.hpp"
-#include "ops/workspace.hpp"
 
 namespace normscan::cuda {
 namespace {
@@ -308,8 +308,20 @@ std::int64_t parts_of(const Tensor& map) {
     return std::clamp<std::int64_t>(ceil_div(map.size(1) * map.size(2), part_pixels), 1, most_parts);
 }
 
+struct Scratch {
+    int* counts = nullptr;   // of area
+    double* sums = nullptr;  // of mean and max: of the parts of images
+
+    Scratch(Workspace& room, const Tensor& map, PoolMethod method) {
+        const std::int64_t images = map.size(0);
+        if (method == PoolMethod::area) counts = room.take<int>(2 * images * map.size(1) * map.size(2));
+        if (method == PoolMethod::mean || method == PoolMethod::max) sums = room.take<double>(images * parts_of(map));
+    }
+};
+
 template <class T>
-void run(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method, double parameter, Workspace& room) {
+void run(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method, double parameter,
+         const Scratch& scratch) {
     const std::int64_t images = map.size(0), pixels = map.size(1) * map.size(2);
     if (pixels > 0x7fffffff - 2 * select_threads * most_parts || images > 0x7fffffff / most_parts) {
         Check("pool").fail("map has shape ", shape_text(map), ", too much for one call on a GPU; split the batch");
@@ -328,33 +340,31 @@ void run(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method,
                       at - below, to);
     }
     if (method == PoolMethod::area) {
-        int* const memory = room.take<int>(2 * images * pixels);
-        return launch("pool", stream, {blocks, select_threads}, area_kernel<T>, maps, parameter, memory, to);
+        return launch("pool", stream, {blocks, select_threads}, area_kernel<T>, maps, parameter, scratch.counts, to);
     }
     const auto parts = static_cast<int>(parts_of(map));
-    auto* const sums = room.take<double>(images * parts);
     const bool maximum = method == PoolMethod::max;
     launch("pool", stream, {blocks * static_cast<unsigned>(parts), part_threads}, part_kernel<T>, maps, parts, maximum,
-           sums);
-    launch("pool", stream, {blocks, 32}, join_kernel<T>, sums, parts, maximum,
+           scratch.sums);
+    launch("pool", stream, {blocks, 32}, join_kernel<T>, scratch.sums, parts, maximum,
            maximum ? 1.0 : static_cast<double>(pixels), to);
 }
 
 }  // namespace
 
 std::int64_t pool_workspace(const Tensor& map, PoolMethod method) {
-    const std::int64_t images = map.size(0);
-    if (method == PoolMethod::area) return WorkspaceSize().add<int>(2 * images * map.size(1) * map.size(2)).bytes();
-    if (method == PoolMethod::topk || method == PoolMethod::quantile) return 0;
-    return WorkspaceSize().add<double>(images * parts_of(map)).bytes();
+    Workspace counted;
+    Scratch(counted, map, method);
+    return counted.bytes();
 }
 
-void pool(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method, double parameter,
-          const Tensor& workspace) {
+void pool(Stream stream, const Tensor& map, const Tensor& out, const Tensor& workspace, PoolMethod method,
+          double parameter) {
     check_pool(map, out, method, parameter);
     if (map.size(0) == 0) return;
     Workspace room(Check("pool"), workspace, pool_workspace(map, method));
-    for_dtype(map.dtype, [&]<class T>() { run<T>(stream, map, out, method, parameter, room); });
+    const Scratch scratch(room, map, method);
+    for_dtype(map.dtype, [&]<class T>() { run<T>(stream, map, out, method, parameter, scratch); });
 }
 
 }  // namespace normscan::cuda

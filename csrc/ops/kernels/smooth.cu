@@ -9,8 +9,8 @@
 #include "normscan/cuda.hpp"
 #include "ops/dispatch.hpp"
 #include "ops/kernels/launch.cuh"
+#include "ops/kernels/workspace.cuh"
 #include "ops/smooth.hpp"
-#include "ops/workspace.hpp"
 
 namespace normscan::cuda {
 namespace {
@@ -148,11 +148,12 @@ void run(Stream stream, const Tensor& map, const Tensor& between, const Tensor& 
 
 std::int64_t smooth_workspace(const Tensor& map) {
     const std::int64_t values = map.size(0) * map.size(1) * map.size(2);
-    return map.dtype == DType::float64 ? WorkspaceSize().add<double>(values).bytes()
-                                       : WorkspaceSize().add<float>(values).bytes();
+    Workspace counted;
+    for_dtype(map.dtype, [&]<class T>() { counted.take<T>(values); });
+    return counted.bytes();
 }
 
-void smooth(Stream stream, const Tensor& map, const Tensor& out, double sigma, const Tensor& workspace) {
+void smooth(Stream stream, const Tensor& map, const Tensor& out, const Tensor& workspace, double sigma) {
     if (!check_smooth(map, out, sigma)) return;
     for_dtype(map.dtype, [&]<class T>() {
         Workspace room(Check("smooth"), workspace, smooth_workspace(map));

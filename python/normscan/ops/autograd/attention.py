@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normscan.ops.autograd.native import is_map, native, ready_positions
+from normscan.ops.autograd.native import call, is_map, ready_positions
 
 
 def _like(t: Tensor, size: int) -> Tensor:
@@ -48,11 +48,6 @@ def _pair(grid: Sequence[int] | None) -> tuple[int, int] | None:
     return height, width
 
 
-def _precision(q: Tensor) -> dict[str, Any]:
-    """On a GPU, torch's own switch says whether float32 may be multiplied as tf32."""
-    return {"allow_tf32": torch.backends.cuda.matmul.allow_tf32} if q.is_cuda else {}
-
-
 def _ready(**tensors: Tensor | None) -> dict[str, Tensor]:
     given = _given(**tensors)
     return dict(zip(given, ready_positions(**given), strict=True))
@@ -65,7 +60,7 @@ def attention_forward(
     """Output [N,H,L,dv], and the log-sum-exp [N,H,L] of the scores that the backward pass starts from."""
     inputs = _ready(q=q, k=k, v=v, bias=bias)
     out, lse = _outputs(q, v)
-    native(q).attention(**inputs, out=out, lse=lse, scale=scale, grid=_pair(grid), **_precision(q))
+    call("attention", **inputs, out=out, lse=lse, scale=scale, grid=_pair(grid))
     return out, lse
 
 
@@ -93,11 +88,7 @@ def attention_backward(
     """Gradients of q, k, v and (where there are) bias and gamma, by recomputing the probabilities from `lse`."""
     inputs = _ready(grad_out=grad, q=q, k=k, v=v, out=out, lse=lse, bias=bias, gamma=gamma)
     grads = _gradients(q, k, v, bias=bias, gamma=gamma)
-    device, options = native(q), _precision(q)
-    if q.is_cuda:
-        room = device.attention_backward_workspace(inputs["q"], grid=_pair(grid))
-        options["workspace"] = torch.empty(room, dtype=torch.uint8, device=q.device)
-    device.attention_backward(**inputs, **grads, scale=scale, grid=_pair(grid), **options)
+    call("attention_backward", **inputs, **grads, scale=scale, grid=_pair(grid))
     return list(grads.values())
 
 
@@ -154,7 +145,7 @@ def attention_gated(
     out, lse = _outputs(q, v)
     attended = torch.empty_like(out) if keep else out.new_empty(0)
     kept = {"attended": attended} if keep else {}
-    native(q).attention(**inputs, **kept, out=out, lse=lse, scale=scale, grid=_pair(grid), **_precision(q))
+    call("attention", **inputs, **kept, out=out, lse=lse, scale=scale, grid=_pair(grid))
     return out, lse, attended
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from normscan.errors import ArgumentError
-from normscan.ops.autograd.native import call, ready, ready_features
+from normscan.ops.autograd.native import call, float32_under_autocast, ready, ready_features
 
 
 @torch.library.custom_op("normscan::distance_map", mutates_args=())
@@ -101,6 +101,10 @@ def _(
 ) -> tuple[Tensor, Tensor]:
     del b, metric, fuse, weights, blur, pool, parameter
     return a[0].new_empty((*a[0].shape[:1], *size)), a[0].new_empty(a[0].shape[:1])
+
+
+for _op in (distance_map, distance_forward):
+    float32_under_autocast(_op)
 
 
 def distance(

@@ -9,26 +9,15 @@ import torch
 from torch import Tensor
 
 from normscan.errors import ArgumentError
-from normscan.ops.autograd.native import native, ready
-
-
-def _functions(op: str, z: Tensor, whitener: Tensor) -> tuple[Any, dict[str, Any]]:
-    """Where the op runs; on a GPU with room to work in, and whether tensor cores may round, as in torch's products."""
-    functions = native(z)
-    if z.device.type == "cpu":
-        return functions, {}
-    size = getattr(functions, f"{op}_workspace")(z.shape, whitener.shape, z.element_size())
-    room = torch.empty(size, dtype=torch.uint8, device=z.device)
-    return functions, {"workspace": room, "allow_tf32": torch.backends.cuda.matmul.allow_tf32}
+from normscan.ops.autograd.native import call, float32_under_autocast, ready, ready_features
 
 
 @torch.library.custom_op("normscan::gaussian", mutates_args=())
 def gaussian(z: Tensor, mean: Tensor, whitener: Tensor, output: str, saturation: float) -> Tensor:
     """One Gaussian; see `normscan.ops.gaussian`."""
     out = z.new_empty(z.shape[:1] + z.shape[2:])
-    latent, centre, factor = ready(z=z, mean=mean, whitener=whitener)
-    functions, extra = _functions("gaussian", latent, factor)
-    functions.gaussian(latent, centre, factor, out, output=output, saturation=saturation, **extra)
+    inputs = ready_features(z=z, mean=mean, whitener=whitener)
+    call("gaussian", *inputs, out, output=output, saturation=saturation)
     return out
 
 
@@ -45,8 +34,7 @@ def gaussian_backward(
     """Gradients of z, mean and whitener (lower triangle)."""
     inputs = ready(grad=grad, z=z, mean=mean, whitener=whitener)
     grads = [torch.empty_like(t) for t in inputs[1:]]
-    functions, extra = _functions("gaussian_backward", inputs[1], inputs[3])
-    functions.gaussian_backward(*inputs, *grads, output=output, saturation=saturation, **extra)
+    call("gaussian_backward", *inputs, *grads, output=output, saturation=saturation)
     return grads[0], grads[1], grads[2]
 
 
@@ -75,8 +63,8 @@ gaussian.register_autograd(_backward, setup_context=_setup)
 def gaussian_positions(z: Tensor, mean: Tensor, whitener: Tensor, output: str, saturation: float) -> Tensor:
     """A Gaussian at every position; see `normscan.ops.gaussian_positions`."""
     out = z.new_empty(z.shape[:1] + z.shape[2:])
-    latent, centre, factor = ready(z=z, mean=mean, whitener=whitener)
-    native(latent).gaussian_positions(latent, centre, factor, out, output=output, saturation=saturation)
+    inputs = ready(z=z, mean=mean, whitener=whitener)
+    call("gaussian_positions", *inputs, out, output=output, saturation=saturation)
     return out
 
 
@@ -90,9 +78,8 @@ def _(z: Tensor, mean: Tensor, whitener: Tensor, output: str, saturation: float)
 def gaussian_mixture(z: Tensor, means: Tensor, whiteners: Tensor, log_weights: Tensor) -> Tensor:
     """Several Gaussians; see `normscan.ops.gaussian_mixture`."""
     out = z.new_empty(z.shape[:1] + z.shape[2:])
-    latent, centres, factors, logs = ready(z=z, means=means, whiteners=whiteners, log_weights=log_weights)
-    functions, extra = _functions("gaussian_mixture", latent, factors)
-    functions.gaussian_mixture(latent, centres, factors, logs, out, **extra)
+    inputs = ready_features(z=z, means=means, whiteners=whiteners, log_weights=log_weights)
+    call("gaussian_mixture", *inputs, out)
     return out
 
 
@@ -126,3 +113,6 @@ gaussian_positions.register_autograd(
 gaussian_mixture.register_autograd(
     _no_backward, setup_context=_refuse_for("gaussian_mixture", "z", "means", "whiteners", "log_weights")
 )
+
+for _op in (gaussian, gaussian_positions, gaussian_mixture):
+    float32_under_autocast(_op)

@@ -22,7 +22,7 @@ def ready(**tensors: torch.Tensor) -> list[torch.Tensor]:
 
 
 def ready_features(**tensors: torch.Tensor) -> list[torch.Tensor]:
-    """As `ready`, but channels_last stays as it is: the distances read it in place."""
+    """As `ready`, but channels_last stays as it is: distances and Gaussians read it in place."""
     _check(tensors)
     return [
         tensor.detach() if _is_channels_last(tensor) else tensor.detach().contiguous() for tensor in tensors.values()
@@ -61,13 +61,27 @@ def native(tensor: torch.Tensor) -> Any:
     return cuda_module(f"a tensor is on {tensor.device}").Stream(stream, device=tensor.device.index)
 
 
+PRODUCTS = frozenset({"gaussian", "gaussian_backward", "gaussian_mixture", "attention", "attention_backward"})
+"""The ops that multiply matrices: on a GPU, torch's own switch says whether they may round float32 to tf32."""
+
+
 def call(op: str, *tensors: Any, **options: Any) -> None:
-    """Run an op where its last tensor is; on a GPU with the workspace that it asks for."""
-    where = native(tensors[-1])
+    """Run an op where its tensors are; on a GPU with the workspace that it asks for. Tensors may go by name, too."""
+    one = next(tensor for tensor in (*tensors, *options.values()) if isinstance(tensor, torch.Tensor))
+    where = native(one)
     if where is not _native:
-        size = getattr(where, f"{op}_workspace")(*tensors, **options)
-        options["workspace"] = tensors[-1].new_empty(size, dtype=torch.uint8)
+        if op in PRODUCTS:
+            options["allow_tf32"] = torch.backends.cuda.matmul.allow_tf32
+        if hasattr(where, f"{op}_workspace"):
+            size = getattr(where, f"{op}_workspace")(*tensors, **options)
+            options["workspace"] = one.new_empty(size, dtype=torch.uint8)
     getattr(where, op)(*tensors, **options)
+
+
+def float32_under_autocast(op: Any) -> None:
+    """Under autocast the op computes in float32, as torch's own distances and losses do; float64 stays."""
+    for device in ("cpu", "cuda"):
+        op.register_autocast(device, torch.float32)
 
 
 def _check(tensors: dict[str, torch.Tensor]) -> None:
