@@ -64,10 +64,26 @@ def _emulation() -> Gpu:
     return Gpu(sys.modules["normscan._cuda_emulated"].Stream(0), emulated=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `cuda` needs a GPU that torch can use."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if not marked or _gpu_is_there():
+        return
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def _gpu_is_there() -> bool:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return torch.cuda.is_available()
+
+
 def _device() -> Gpu:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+    import torch
+
     from normscan import _cuda
 
     return Gpu(

@@ -199,9 +199,8 @@ def test_wrong_arguments(gpu):
 @pytest.mark.parametrize("form", FORMS)
 def test_torch(form):
     """The custom op on a GPU: registered well, differentiable, capturable in a graph."""
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+    import torch
+
     from normscan.ops.autograd.gaussian import gaussian
 
     def on_gpu(dtype: str) -> list[Any]:

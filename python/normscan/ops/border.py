@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -60,9 +61,9 @@ def cuda_module(found: str) -> ModuleType:
     Raises `ArgumentError` in a build without CUDA, `DeviceError` where driver or device are missing.
     """
     try:
-        from normscan import _cuda
+        module = import_module("normscan._cuda")
     except ModuleNotFoundError as error:
         raise ArgumentError(f"{found}, but normscan was built without CUDA; move it to the CPU") from error
-    if _cuda.device_count() == 0:
-        raise DeviceError(f"{found}, but no GPU can be used: {_cuda.why_none()}")
-    return _cuda
+    if module.device_count() == 0:
+        raise DeviceError(f"{found}, but no GPU can be used: {module.why_none()}")
+    return module
