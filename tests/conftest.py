@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The same few examples every time, without a clock and without a database.
 settings.register_profile("normscan", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.load_profile("normscan")
+
+
+@pytest.fixture(autouse=True)
+def _own_number_of_threads() -> Iterator[None]:
+    """`--threads` and `load(threads=...)` set torch's number for the whole process; the next test has the usual one."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    yield
+    if torch and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
