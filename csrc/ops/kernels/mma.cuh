@@ -22,6 +22,11 @@ namespace normscan::cuda {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define NORMSCAN_TENSOR_CORES 1
+#define NORMSCAN_PRODUCT __forceinline__
+#elif defined(NORMSCAN_EMULATED)
+#define NORMSCAN_PRODUCT inline
+#else  // by shuffles it is long: once in the code of a kernel, not at each of its calls
+#define NORMSCAN_PRODUCT inline __noinline__
 #endif
 
 // A 32-bit register with two 16-bit numbers.
@@ -69,7 +74,7 @@ __device__ __forceinline__ float half_of(std::uint32_t pair, int which) {
 
 // c [16,8] += a [16,16] b [16,8], Half is __half or __nv_bfloat16.
 template <class Half>
-__device__ __forceinline__ void multiply(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+__device__ NORMSCAN_PRODUCT void multiply(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
 #ifdef NORMSCAN_TENSOR_CORES
     if constexpr (__is_same(Half, __half)) {
         asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -110,7 +115,8 @@ __device__ __forceinline__ std::uint32_t tf32(float x) {
 }
 
 // c [16,8] += a [16,8] b [8,8], entries made by tf32().
-__device__ __forceinline__ void multiply_tf32(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+__device__ NORMSCAN_PRODUCT void multiply_tf32(float (&c)[4], const std::uint32_t (&a)[4],
+                                               const std::uint32_t (&b)[2]) {
 #ifdef NORMSCAN_TENSOR_CORES
     asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
