@@ -24,6 +24,7 @@ from normscan.files import told
 from normscan.progress import Bar, bar, say
 from normscan.train.fit import Validation, Validator
 from normscan.train.loader import Make, Pictures, augmented, batches, epoch_order, plain
+from normscan.train.precision import resolve_precision
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Loop:
         self.network, self.step, self.config = network, step, config
         self.pictures, self.size = pictures, validator.spec.input
         self.validator = validator.judged_by(step.schedule.judge)
+        self.precision = resolve_precision(config.precision, next(network.parameters()).device)
         self._origins = frozenset(record.origin for record in pictures.records)
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
@@ -124,9 +126,7 @@ class Loop:
 
     def _step(self, batch: Batch) -> dict[str, float]:
         self.network.train()
-        device = batch.x.device.type
-        # Half precision where the device has it; the native CPU ops take float32 and float64.
-        with torch.autocast(device, enabled=device == "cuda"):
+        with torch.autocast(batch.x.device.type, self.precision, enabled=self.precision != torch.float32):
             figures = self.step.step(batch)
         if not np.isfinite(figures["loss"]):
             raise Error(

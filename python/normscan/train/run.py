@@ -42,6 +42,7 @@ from normscan.train.folder import (
 )
 from normscan.train.loader import Pictures, batches, plain
 from normscan.train.loop import Loop
+from normscan.train.precision import resolve_precision
 from normscan.train.records import ABNORMAL, PARTS, changes_for, check_given, gather
 
 PACKAGES = ("numpy", "opencv-python-headless", "torch", "safetensors")
@@ -100,7 +101,8 @@ def train(
     fitted = _fit(network, validator, config, pictures["calibration"])
     _write(folder, network, fitted, pictures["validation"], root)
     origin = {"folder": data_folder(root, folder), "sha256": {part: _digest(h) for part, h in hashes.items()}}
-    provenance = {"data": origin, "weights": weights}
+    precision = resolve_precision(config.precision, next(network.parameters()).device)
+    provenance = {"data": origin, "weights": weights, "precision": str(precision).removeprefix("torch.")}
     write_json(folder / "manifest.json", _manifest(card, config, preset, provenance, records, folder, fitted))
     return Run.open(folder)
 
@@ -235,6 +237,7 @@ def _manifest(
         "seed": config.seed,
         "data": {**provenance["data"], "counts": dict(counts), "origins": dict(origins)},
         "weights": provenance["weights"],
+        "precision": provenance["precision"],
         "validation": {"planted_auroc": fitted.validation.auroc, "separation": fitted.validation.separation},
         "spread": fitted.spread,
         "map_scale": fitted.map_scale,

@@ -79,7 +79,7 @@ class StudentStep:
 
     @torch.no_grad()
     def _teacher(self, batch: Batch) -> list[Tensor]:
-        """The teacher's features; those of pictures that never change are computed once, as memory allows.
+        """The teacher's features, float32 as in scoring; of pictures that never change computed once, as memory allows.
 
         Which are kept depends on a picture's place in the list alone, and each is computed by itself: a resumed run
         computes the same bits, whatever shares a batch with it.
@@ -89,11 +89,12 @@ class StudentStep:
         bytes_each = 4 * sum(c * side * side for c, side in zip(channels, sides, strict=True))
         room = 0 if self.config.augments else (self.config.cache_mb << 20) // bytes_each
         places = batch.index.tolist()
-        if max(places) >= room:
-            return list(self.network.teacher(batch.x))
-        for i, place in enumerate(places):
-            if place not in self._kept:
-                self._kept[place] = list(self.network.teacher(batch.x[i : i + 1]))
+        with torch.autocast(batch.x.device.type, enabled=False):
+            if max(places) >= room:
+                return list(self.network.teacher(batch.x))
+            for i, place in enumerate(places):
+                if place not in self._kept:
+                    self._kept[place] = list(self.network.teacher(batch.x[i : i + 1]))
         return [torch.cat(level) for level in zip(*(self._kept[place] for place in places), strict=True)]
 
     def validated(self, stale: int) -> None:
