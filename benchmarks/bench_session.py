@@ -1,4 +1,4 @@
-"""Scoring a folder with a Session: memory over many pictures, speed, and scores at several batch sizes.
+"""Scoring with a Session: what each hop of one picture takes; memory, speed and scores over a folder of many.
 
 The peer, in the same run and with the same number of threads, is the plain loop that people write: OpenCV reads and
 resizes one picture, ONNX Runtime runs it. It does not score, so that the ratio is what everything else costs.
@@ -23,7 +23,11 @@ import normscan
 from normscan.data.read import write_image
 from normscan.data.synthetic import dermoscopy
 from normscan.progress import track
+from normscan.scoring.scorer import prepare
 
+KEY = ("family", "terms", "engine", "threads")
+"""What makes a row of hops the same measurement, done again."""
+ROUNDS = 100
 FIRST = 200
 """Pictures after which memory should have settled."""
 
@@ -35,12 +39,52 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--hops", action="store_true", help="only the hops of one picture of the input's size")
     options = parser.parse_args()
+    if options.hops:
+        found = hops(options.bundle, options.threads)
+        print(json.dumps(found, indent=2))
+        kept = [r for r in records.stored().get("hops", []) if [r[k] for k in KEY] != [found[k] for k in KEY]]
+        records.store(hops=[*kept, found])
+        return
     with tempfile.TemporaryDirectory() as folder:
         paths = make(Path(folder), options.images, options.side)
         row = measure(options.bundle, paths, options.threads)
     print(json.dumps(row, indent=2))
     records.store(session=row)
+
+
+def hops(bundle: Path, threads: int) -> dict[str, Any]:
+    """Median times of hops 2 to 5 for one decoded picture of the input's size, and what is not network over it."""
+    session = normscan.load(bundle, threads=threads)
+    spec = session.scorer.spec
+    rng = np.random.default_rng(0)
+    side = max(spec.input.height, spec.input.width)
+    taken: list[list[float]] = []
+    for i in track(range(ROUNDS + 10), "hops", ROUNDS + 10):
+        pixels = dermoscopy(rng, size=side, abnormal=i % 2 == 0)[0]
+        marks = [time.perf_counter()]
+        x = prepare(pixels, spec.input)[None]
+        marks.append(time.perf_counter())
+        outputs = session.engine.run(x)
+        marks.append(time.perf_counter())
+        scores = session.scorer.score(outputs)
+        marks.append(time.perf_counter())
+        session.scorer.restore(scores.maps[0], pixels.shape)
+        marks.append(time.perf_counter())
+        taken.append(np.diff(marks).tolist())
+    names = ("prepare_ms", "network_ms", "score_ms", "restore_ms")
+    medians = dict(zip(names, (np.median(taken[10:], axis=0) * 1e3).round(3).tolist(), strict=True))
+    rest = sum(ms for name, ms in medians.items() if name != "network_ms")
+    return {
+        "family": spec.family,
+        "terms": " ".join(term.op for term in spec.terms),
+        "engine": session.engine.name,
+        "threads": threads,
+        "side": side,
+        **medians,
+        "all_but_network_over_network": round(rest / medians["network_ms"], 4),
+    }
 
 
 def make(folder: Path, count: int, side: int) -> list[Path]:

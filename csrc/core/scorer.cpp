@@ -97,6 +97,18 @@ void mark_finite(const Tensor& t, std::vector<char>& finite) {
     });
 }
 
+// An output [N,1] or [N,1,H,W] as a term's map.
+void take(const Tensor& output, const TermMap& map) {
+    const std::int64_t down = output.rank == 4 ? output.step(2) : 0, right = output.rank == 4 ? output.step(3) : 0;
+    parallel_for(map.images, [&](std::int64_t n) {
+        const float* const from = output.as<const float>() + n * output.step(0);
+        float* to = map.data.get() + n * map.height * map.width;
+        for (std::int64_t y = 0; y < map.height; ++y) {
+            for (std::int64_t x = 0; x < map.width; ++x) *to++ = from[y * down + x * right];
+        }
+    });
+}
+
 void fuse_and_blur(std::span<const Tensor> maps, std::span<const double> factors, const ScoringSpec& spec,
                    const Tensor& out) {
     const Buffer<float> fused(out.size(0) * out.size(1) * out.size(2));
@@ -235,7 +247,8 @@ Scorer::Scorer(ScoringSpec spec, const NamedTensors& stats) : spec_(std::move(sp
         for (const std::string& name : term.of) {
             if (std::find(outputs_.begin(), outputs_.end(), name) == outputs_.end()) outputs_.push_back(name);
         }
-        statistics_.push_back(term.op == TermOp::distance ? nullptr : Statistics::read(term, stats));
+        const bool fitted = term.op == TermOp::gaussian || term.op == TermOp::gaussian_mixture;
+        statistics_.push_back(fitted ? Statistics::read(term, stats) : nullptr);
     }
 }
 
@@ -283,6 +296,10 @@ void Scorer::check_output(std::size_t t, const std::string& name, const Tensor& 
     for (int i = 1; i < output.rank; ++i) {
         if (output.size(i) == 0) check.fail(called, " is empty, shape ", shape_text(output));
     }
+    if (term.op == TermOp::value && output.size(1) != 1) {
+        check.fail(called, " has ", output.size(1), " channels, expected 1: a value for each ",
+                   vector ? "picture" : "position");
+    }
     if (!statistics_[t]) return;
     const Statistics& s = *statistics_[t];
     if (output.size(1) != s.channels) {
@@ -309,6 +326,8 @@ void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor
         const TermMap& map = term_maps.emplace_back(judged);
         if (term.op == TermOp::distance) {
             distance(judged, find(outputs, term.of[1], "output"), map.maps(), term.metric, term.window);
+        } else if (term.op == TermOp::value) {
+            take(judged, map);
         } else {
             statistics_[t]->measure(judged, map);
         }

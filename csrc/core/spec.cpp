@@ -86,6 +86,24 @@ void read_gaussian(const Fields& f, Term& term) {
     }
 }
 
+// An output that is a score already: one a picture, or a map of them.
+void read_value(const Fields& f, Term& term) {
+    term.per = f["per"].one_of<Per>(per_names);
+    if (term.per == Per::position_shared) f["per"].fail_expected("\"vector\" or \"position\" for a value");
+}
+
+void read_op(const Fields& f, Term& term) {
+    switch (term.op) {
+        case TermOp::distance:
+            return read_distance(f, term);
+        case TermOp::gaussian:
+        case TermOp::gaussian_mixture:
+            return read_gaussian(f, term);
+        case TermOp::value:
+            return read_value(f, term);
+    }
+}
+
 Fields term_fields(const Field& field, TermOp op) {
     switch (op) {
         case TermOp::distance:
@@ -93,9 +111,11 @@ Fields term_fields(const Field& field, TermOp op) {
         case TermOp::gaussian:
             return {field, {"op", "of", "stats", "form", "per", "output", "saturation", "pool", "scale", "weight"}};
         case TermOp::gaussian_mixture:
+            return {field, {"op", "of", "stats", "form", "per", "pool", "scale", "weight"}};
+        case TermOp::value:
             break;
     }
-    return {field, {"op", "of", "stats", "form", "per", "pool", "scale", "weight"}};
+    return {field, {"op", "of", "per", "pool", "scale", "weight"}};
 }
 
 Term read_term(const Field& field) {
@@ -110,7 +130,7 @@ Term read_term(const Field& field) {
     if (term.of.size() != (distance ? 2u : 1u)) {
         f["of"].fail_expected(distance ? "two names: what is judged, and its reference" : "one name");
     }
-    distance ? read_distance(f, term) : read_gaussian(f, term);
+    read_op(f, term);
     if (!f["pool"].absent()) term.pool = read_pooling(f["pool"]);
     if (!f["scale"].empty()) {
         term.scale = f["scale"].number();

@@ -50,6 +50,10 @@ Value write(const Term& term) {
                      {"pool", write(term.pool)},
                      {"scale", term.scale ? number(*term.scale) : Value{nullptr}},
                      {"weight", number(term.weight)}};
+    if (term.op == TermOp::value) {
+        object.emplace_back("per", name(per_names, term.per));
+        return {object};
+    }
     if (term.op != TermOp::distance) {
         object.emplace_back("stats", Value{term.stats});
         object.emplace_back("form", name(form_names, term.form));

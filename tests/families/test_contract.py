@@ -13,8 +13,10 @@ import torch
 from normscan.data.synthetic import dermoscopy
 from normscan.deploy.export import export
 from normscan.deploy.session import load
+from normscan.deploy.verify import verify
 from normscan.errors import ConfigError
 from normscan.families import Batch, Family, families
+from normscan.ops.autograd.distance_onnx import METRICS
 from normscan.scoring.scorer import Scorer, prepare
 from normscan.scoring.spec import ScoringSpec
 from normscan.train.folder import Run
@@ -87,7 +89,7 @@ def test_loss_falls(family: Family) -> None:
     same = batch(family, 8)
     for make in family.stages:
         step = make(network, tiny(family).model_copy(update={"learning_rate": 1e-3}))
-        step.begin_epoch([])
+        step.begin_epoch([same])
         losses = [step.step(same)["loss"] for _ in range(40)]
         assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
@@ -102,7 +104,7 @@ def test_label_is_not_read(family: Family) -> None:
         network = family.network(tiny(family))
         for make in family.stages:
             step = make(network, tiny(family))
-            step.begin_epoch([])
+            step.begin_epoch([batch(family, label=label)])
             step.step(batch(family, label=label))
         weights.append(network.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -122,6 +124,22 @@ def test_run_export_and_session_agree(family: Family, trained: Callable[[Family]
         assert abs(a.score - b.score) < 1e-3 * spread
         np.testing.assert_allclose(a.map, b.map, atol=1e-3 * spread)
         assert a.map.shape == (32, 32)
+
+
+@every_family
+def test_distances_in_the_graph_change_no_score(
+    family: Family, trained: Callable[[Family], Run], skin: Path, tmp_path: Path
+) -> None:
+    run = trained(family)
+    if not any(term.op == "distance" and term.metric in METRICS for term in run.spec.terms):
+        return
+    bundle = load(export(run.folder, tmp_path / "maps.normscan", distances="graph").folder)
+    assert not any(term.op == "distance" and term.metric in METRICS for term in bundle.scorer.spec.terms)
+    paths = sorted((skin / "test").rglob("*.png"))
+    for a, b in zip(bundle.score(paths), load(run.folder).score(paths), strict=True):
+        assert abs(a.score - b.score) < 1e-3 * bundle.spread
+        np.testing.assert_allclose(a.map, b.map, atol=1e-3 * bundle.spread)
+    assert all(c.passed for c in verify(tmp_path / "maps.normscan", data=skin / "test", run=run.folder))
 
 
 @every_family

@@ -85,4 +85,31 @@ TEST(scorer_everywhere) {
     }
 }
 
+TEST(scorer_takes_values_as_they_are) {
+    const std::string of_values = R"({"schema": 1, "family": "test",
+ "input": {"height": 5, "width": 3, "channels": 1, "resize": "fit", "mean": [0], "std": [1]},
+ "terms": [{"op": "value", "of": ["m"], "per": "position", "pool": "max"},
+           {"op": "value", "of": ["p"], "per": "vector", "weight": 2}],
+ "fuse": "sum", "pool_at": "term"})";
+    for (const Layout layout : layouts) {
+        Array<float> m({2, 1, 5, 3}, layout), p({2, 1}, layout), maps({2, 5, 3}, layout);
+        Array<double> terms({2, 2}, layout), scores({2}, layout);
+        m.fill(1), p.fill(2);
+        const Scorer scorer(ScoringSpec::parse(of_values), {});
+        with_any_threads([&] { scorer.score({{"m", m}, {"p", p}}, maps, terms, scores); }, maps, terms, scores);
+        const Doubles values = m.doubles(), chances = p.doubles();
+        Doubles wanted_maps, wanted_terms, wanted_scores;
+        for (std::size_t n = 0; n < 2; ++n) {
+            for (std::size_t i = 0; i < 15; ++i) wanted_maps.push_back(values[n * 15 + i] + 2.0 * chances[n]);
+            wanted_terms.push_back(*std::max_element(values.begin() + static_cast<std::ptrdiff_t>(n) * 15,
+                                                     values.begin() + static_cast<std::ptrdiff_t>(n + 1) * 15));
+            wanted_terms.push_back(chances[n]);
+            wanted_scores.push_back(wanted_terms[2 * n] + 2.0 * chances[n]);
+        }
+        expect("maps", maps, wanted_maps, bound<float>());
+        expect("terms", terms, wanted_terms, bound<float>());
+        expect("scores", scores, wanted_scores, bound<float>());
+    }
+}
+
 }  // namespace

@@ -1,6 +1,6 @@
 """Network outputs + scoring spec -> anomaly map and score: the slow float64 truth, composed of the other references.
 
-    map_t        the distance or Gaussian map of term t at its own resolution (a vector Gaussian is one pixel)
+    map_t        the distance, Gaussian or value map of term t at its own resolution (a vector's is one pixel)
     fused        sum_t weight_t R(map_t) / scale_t   or   product_t R(map_t) / scale_t, blurred; R resamples to map.size
     terms[n,t]   pool_t(map_t), before scale and weight; where pool_at is "image" pool_t is always the mean
     scores[n]    sum_t weight_t terms[n,t] / scale_t   or   pool(fused, blurred map)
@@ -38,6 +38,8 @@ def _term_map(term: Mapping[str, Any], outputs: Mapping[str, Array], stats: Mapp
     tensors = [outputs[name] for name in term["of"]]
     if term["op"] == "distance":
         return distance(*tensors, metric=term["metric"], window=term.get("window", 11))
+    if term["op"] == "value":
+        return tensors[0].reshape(len(tensors[0]), *(tensors[0].shape[2:] or (1, 1)))
     statistics = [stats[f"{term['stats']}.{name}"] for name in ("mean", "whitener")]
     if term["op"] == "gaussian_mixture":
         found = gaussian_mixture(tensors[0], *statistics, stats[f"{term['stats']}.log_weights"])

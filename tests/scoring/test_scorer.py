@@ -26,6 +26,8 @@ POSITION: Spec = LATENT | {"stats": "place", "per": "position"}
 MIXTURE: Spec = LATENT | {"op": "gaussian_mixture", "stats": "mixed"}
 SATURATED: Spec = {"output": "saturated", "saturation": 5.5}
 LEVELS: list[Spec] = [{"op": "distance", "of": [f"student_{k}", f"teacher_{k}"], "metric": "cosine"} for k in (1, 2)]
+VALUE: Spec = {"op": "value", "of": ["values"], "per": "position"}
+PROBABILITY: Spec = {"op": "value", "of": ["probability"], "per": "vector"}
 VECTOR: Spec = {
     "op": "gaussian",
     "of": ["vector"],
@@ -63,6 +65,11 @@ SPECS: dict[str, Spec] = {
     "a mixture of vectors": spec_of(
         VECTOR | {"op": "gaussian_mixture", "form": "isotropic", "stats": "round"}, VECTOR | {"output": "nll"}
     ),
+    "a probability": spec_of(PROBABILITY),
+    "values that are a map, and a probability": spec_of(
+        VALUE | {"pool": {"topk": 0.1}, "scale": 0.3, "weight": 2}, PROBABILITY | {"weight": 0.5}, SSIM
+    ),
+    "maps that the network compares": at_image(VALUE, VALUE, LEVELS[1], fuse="product"),
     "a small map": spec_of(SSIM, map={"size": [5, 7], "blur_sigma": 3.0}),
     "a term without weight": spec_of(SSIM, L1 | {"weight": 0}),
     "contrast and structure": spec_of(SSIM | {"metric": "cs", "window": 7}),
@@ -97,6 +104,8 @@ def outputs_of(images: int) -> dict[str, Array]:
         "reconstruction": uniform(images, 3, 24, 32, seed=2),
         "latent": normal(images, 6, 3, 4, seed=3),
         "vector": normal(images, 19, seed=4),
+        "values": normal(images, 1, 9, 11, seed=19),
+        "probability": uniform(images, 1, seed=20),
         "student_1": normal(images, 8, 12, 16, seed=5),
         "teacher_1": normal(images, 8, 12, 16, seed=6),
         "student_2": normal(images, 16, 6, 8, seed=7),
@@ -150,7 +159,7 @@ def test_a_value_that_is_not_finite_makes_the_score_nan(name: str, broken: str, 
     """Of its own picture and of no other, even under a maximum, a top-k, an area or a weight of zero."""
     scorer, outputs = scorer_of(SPECS[name]), outputs_of(3)
     expected = scorer.score(outputs)[2]
-    outputs[broken].reshape(3, -1)[1, 5] = value
+    outputs[broken].reshape(3, -1)[1, -1] = value
     scores = scorer.score(outputs)[2]
     assert np.isnan(scores[1])
     np.testing.assert_array_equal(scores[[0, 2]], expected[[0, 2]])
@@ -340,6 +349,10 @@ def test_a_missing_output_is_named(missing: str) -> None:
         ("latent", normal(3, 6, 3, 4), r"latent.*\b3\b.*\b2\b|latent.*\b2\b.*\b3\b"),
         ("vector", normal(2, 19, 1, 1), r"vector"),
         ("vector", normal(2, 18), r"vector.*\b18\b.*\b19\b|vector.*\b19\b.*\b18\b"),
+        ("values", normal(2, 2, 9, 11), r"values.*2 channels.*1"),
+        ("values", normal(2, 1), r"values"),
+        ("probability", normal(2, 3), r"probability.*3 channels.*1"),
+        ("probability", normal(2), r"probability"),
         ("image", uniform(2, 3, 24, 31), r"image.*\b31\b|image.*\b32\b"),
         ("image", uniform(2, 1, 24, 32), r"image"),
         ("image", uniform(2, 24, 32), r"image"),
@@ -352,7 +365,7 @@ def test_a_missing_output_is_named(missing: str) -> None:
     ],
 )
 def test_a_wrong_output_is_refused(key: str, value: object, message: str) -> None:
-    scorer = scorer_of(spec_of(SSIM, LATENT, VECTOR))
+    scorer = scorer_of(spec_of(SSIM, LATENT, VECTOR, VALUE, PROBABILITY))
     with pytest.raises(ArgumentError, match=message):
         scorer.score(outputs_of(2) | {key: value})
 

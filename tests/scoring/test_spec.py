@@ -111,6 +111,28 @@ def test_a_given_value_is_kept(path: str, value: object) -> None:
     assert json.loads(canonical(changed(VALID, path, value))) == expected
 
 
+@pytest.mark.parametrize("per", ["vector", "position"])
+def test_a_value_is_kept(per: str) -> None:
+    term = {"op": "value", "of": ["probability"], "per": per}
+    (written,) = json.loads(canonical({**VALID, "terms": [term]}))["terms"]
+    assert written == {**term, "pool": "mean", "scale": None, "weight": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"per": "position_shared"}, r'terms\[0\].per.*"vector" or "position"'),
+        ({"per": "vector", "pool": "max"}, r"terms\[0\].pool.*mean"),
+        ({"metric": "l1"}, r"terms\[0\].metric"),
+        ({"stats": "z"}, r"terms\[0\].stats"),
+        ({"of": ["a", "b"]}, r"terms\[0\].of.*one name"),
+    ],
+)
+def test_a_wrong_value_is_refused(changes: Spec, message: str) -> None:
+    term = {"op": "value", "of": ["probability"], "per": "vector", **changes}
+    assert re.search(message, refused(json.dumps({**VALID, "terms": [term]})))
+
+
 @pytest.mark.parametrize("value", ["mean", "max", {"topk": 0.25}, {"quantile": 0.5}, {"area": 0.1}])
 def test_a_pool_of_the_image_is_kept(value: object) -> None:
     assert json.loads(canonical({**AT_IMAGE, "pool": value}))["pool"] == value

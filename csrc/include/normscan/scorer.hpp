@@ -44,7 +44,7 @@ class Scorer {
 
     ScoringSpec spec_;
     std::vector<std::string> outputs_;
-    std::vector<std::unique_ptr<Statistics>> statistics_;  // one a term, null for distances
+    std::vector<std::unique_ptr<Statistics>> statistics_;  // one a term, null where it needs none
 };
 
 }  // namespace normscan

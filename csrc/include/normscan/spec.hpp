@@ -23,8 +23,8 @@ struct InputSpec {
     std::vector<double> mean, std;  // one entry a channel
 };
 
-enum class TermOp { distance, gaussian, gaussian_mixture };
-inline constexpr std::array<std::string_view, 3> term_op_names = {"distance", "gaussian", "gaussian_mixture"};
+enum class TermOp { distance, gaussian, gaussian_mixture, value };
+inline constexpr std::array<std::string_view, 4> term_op_names = {"distance", "gaussian", "gaussian_mixture", "value"};
 
 // What the whitener of a Gaussian term is: [1], [D] or [D,D]; of a mixture [K,1], [K,D] or [K,D,D].
 enum class Form { isotropic, diagonal, full };
@@ -32,17 +32,18 @@ inline constexpr std::array<std::string_view, 3> form_names = {"isotropic", "dia
 
 // vector: z [N,D], no map. position_shared: z [N,C,H,W], one Gaussian for all positions. position: one at each position
 // (form "full": mean [C,H,W], whitener [H,W,C,C] or packed [H,W,C(C+1)/2]; not for a mixture).
+// Of a value: vector [N,1], position a map [N,1,H,W].
 enum class Per { vector, position_shared, position };
 inline constexpr std::array<std::string_view, 3> per_names = {"vector", "position_shared", "position"};
 
 struct Term {
     TermOp op = TermOp::distance;
-    std::vector<std::string> of;     // distance: what is judged, and its reference; gaussian: one name
-    Metric metric = Metric::l1;      // distance
-    int window = 11;                 // distance, ssim
-    std::string stats;               // else: tensors "<stats>.mean", "<stats>.whitener", mixture: "<stats>.log_weights"
-    Form form = Form::full;          // gaussian, gaussian_mixture
-    Per per = Per::position_shared;  // gaussian, gaussian_mixture
+    std::vector<std::string> of;  // distance: what is judged, and its reference; else one name
+    Metric metric = Metric::l1;   // distance
+    int window = 11;              // distance, ssim
+    std::string stats;       // Gaussians: tensors "<stats>.mean", "<stats>.whitener", mixture: "<stats>.log_weights"
+    Form form = Form::full;  // gaussian, gaussian_mixture
+    Per per = Per::position_shared;                            // all but distance
     GaussianOutput output = GaussianOutput::squared_distance;  // gaussian
     double saturation = 1.0;                                   // gaussian, saturated
     Pooling pool;

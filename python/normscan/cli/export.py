@@ -14,6 +14,9 @@ from normscan.cli.train import require_torch
 def command(
     run: Annotated[Path, typer.Argument(help="A finished run folder.", show_default=False)],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: RUN/<family>.normscan")] = None,
+    distances: Annotated[
+        str, typer.Option("--distances", help="native: the core compares features; graph: the engine gives out maps.")
+    ] = "native",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -22,7 +25,7 @@ def command(
     from normscan.deploy.export import export
     from normscan.deploy.verify import as_dict, explain, verify
 
-    bundle = export(run, output, force=force)
+    bundle = export(run, output, distances=distances, force=force)
     found = verify(bundle.folder)
     size = sum(file.stat().st_size for file in bundle.folder.iterdir())
     emit(

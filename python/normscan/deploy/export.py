@@ -14,47 +14,61 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import save
+from torch import nn
 
 from normscan import __version__
 from normscan.deploy.bundle import Bundle, is_bundle_only, write_manifest
 from normscan.deploy.card import card
 from normscan.deploy.golden import golden_inputs
+from normscan.deploy.graph import distances_in_graph
 from normscan.deploy.session import SEEN_DIGITS
 from normscan.deploy.verify import verify
-from normscan.errors import MissingExtraError
+from normscan.errors import MissingExtraError, UsageError
 from normscan.files import temporary_folder, write_bytes
 from normscan.ops.autograd import translation_table
+from normscan.scoring.scorer import Scorer
+from normscan.scoring.spec import ScoringSpec
 from normscan.train.fit import outputs
 from normscan.train.folder import Run
 
 OPSET = 18
 """Attention as MatMul and Softmax, which every engine knows."""
 
+DISTANCES = ("native", "graph")
 
-def export(run_folder: str | Path, output: str | Path | None = None, *, force: bool = False) -> Bundle:
+
+def export(
+    run_folder: str | Path, output: str | Path | None = None, *, distances: str = "native", force: bool = False
+) -> Bundle:
     """Write the bundle of a finished run (default `<run>/<family>.normscan`) and verify it.
+
+    distances  "native": the core compares what the network gives out; "graph": the graph holds the comparison and
+               gives out maps, which are smaller but, on a CPU, slower to compute (`benchmarks/README.md`)
 
     A bundle whose ONNX Runtime scores disagree with torch's is removed, and a `ParityError` says by how much.
     """
     for module in ("onnx", "onnxscript"):
         if find_spec(module) is None:
             raise MissingExtraError(module, "export")
+    if distances not in DISTANCES:
+        raise UsageError(f"distances is {distances!r}, expected {' or '.join(DISTANCES)}")
+    graph = distances == "graph"
     run = Run.open(Path(run_folder))
     target = Path(output) if output else run.folder / f"{run.family.name}.normscan"
     with temporary_folder(target, force=force, ours=is_bundle_only) as folder:
-        golden = _golden(run)
-        write_bytes(folder / "model.onnx", onnx_bytes(run, golden["x"]))
+        network, spec = distances_in_graph(run.network(), run.spec) if graph else (run.network(), run.spec)
+        golden = _golden(network, Scorer(spec, run.stats))
+        write_bytes(folder / "model.onnx", onnx_bytes(network, golden["x"]))
         write_bytes(folder / "stats.safetensors", (run.folder / "stats.safetensors").read_bytes())
         write_bytes(folder / "golden.safetensors", save(golden))
         write_bytes(folder / "card.md", card(run).encode())
-        write_manifest(folder, _fields(run, golden))
+        write_manifest(folder, _fields(run, spec, golden))
         verify(folder)
     return Bundle.open(target)
 
 
-def onnx_bytes(run: Run, x: np.ndarray) -> bytes:
+def onnx_bytes(network: nn.Module, x: np.ndarray) -> bytes:
     """The network as ONNX, weights inside, the batch dimension dynamic."""
-    network = run.network()
     names = list(network(torch.from_numpy(x[:2]))._fields)
     with _quiet():
         program = torch.onnx.export(
@@ -74,10 +88,10 @@ def onnx_bytes(run: Run, x: np.ndarray) -> bytes:
     return data
 
 
-def _golden(run: Run) -> dict[str, np.ndarray]:
-    x = golden_inputs(run.spec.input)
-    found = outputs(run.network(), x)
-    scores = run.scorer().score(found)
+def _golden(network: nn.Module, scorer: Scorer) -> dict[str, np.ndarray]:
+    x = golden_inputs(scorer.spec.input)
+    found = outputs(network, x)
+    scores = scorer.score(found)
     return {
         "x": x,
         **{f"output.{name}": np.ascontiguousarray(value) for name, value in found.items()},
@@ -86,13 +100,13 @@ def _golden(run: Run) -> dict[str, np.ndarray]:
     }
 
 
-def _fields(run: Run, golden: dict[str, np.ndarray]) -> dict[str, Any]:
+def _fields(run: Run, spec: ScoringSpec, golden: dict[str, np.ndarray]) -> dict[str, Any]:
     trained = run.manifest
     return {
         "normscan": __version__,
         "family": run.family.name,
         "paper": run.family.paper,
-        "spec": run.spec.to_dict(),
+        "spec": spec.to_dict(),
         "outputs": [name.removeprefix("output.") for name in golden if name.startswith("output.")],
         "spread": float(trained["spread"]),
         "map_scale": trained["map_scale"],

@@ -13,7 +13,7 @@ from normscan.data.layouts import find_images
 from normscan.data.read import read_image
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.engines import Engine, open_engine
-from normscan.deploy.session import load
+from normscan.deploy.session import Session, load
 from normscan.errors import InputError, ParityError
 from normscan.progress import track
 from normscan.scoring.scorer import Scorer, prepare
@@ -70,7 +70,7 @@ def verify(
     if data is not None:
         if run is None:
             raise InputError("verify -i DATA compares with torch, which needs the run folder; name it with --run")
-        reference = load(run).engine
+        reference = load(run)
         paths = find_images(data)
         found += [_images(paths, engine, reference, scorer, spread) for engine in opened]
     if failed := [c for c in found if not c.passed]:
@@ -111,15 +111,15 @@ def _golden(bundle: Bundle, engine: Engine, scorer: Scorer, spread: float) -> Co
     return _compare(engine.name, "golden", scorer, spread, together.scores, expected, errors)
 
 
-def _images(paths: Sequence[Path], engine: Engine, reference: Engine, scorer: Scorer, spread: float) -> Comparison:
+def _images(paths: Sequence[Path], engine: Engine, reference: Session, scorer: Scorer, spread: float) -> Comparison:
     scores, expected, map_error = np.empty(len(paths)), np.empty(len(paths)), 0.0
     for i, path in enumerate(track(paths, f"verify {engine.name}", len(paths))):
         x = prepare(read_image(path), scorer.spec.input)[None]
-        ours, theirs = scorer.score(engine.run(x)), scorer.score(reference.run(x))
+        ours, theirs = scorer.score(engine.run(x)), reference.scorer.score(reference.engine.run(x))
         scores[i], expected[i] = ours.scores[0], theirs.scores[0]
         map_error = max(map_error, _largest(ours.maps - theirs.maps))
     errors = (_largest(scores - expected) / spread, map_error / spread, 0.0)
-    return _compare(engine.name, reference.name, scorer, spread, scores, expected, errors)
+    return _compare(engine.name, reference.engine.name, scorer, spread, scores, expected, errors)
 
 
 def _compare(

@@ -22,7 +22,7 @@ class Config(BaseConfig):
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     patience: int = Field(10, ge=1, description="validations without gain before training stops")
     seed: int = Field(0, ge=0, le=2**63 - 1)
-    precision: Literal["float32", "bfloat16", "auto"] = Field("float32", description="of a training step: float32, bfloat16, or auto")
+    precision: Literal["float32", "bfloat16", "auto"] = Field("float32", description="of a training step")
     validation: float = Field(0.1, gt=0, lt=1, description="share of training normals kept for validation")
     calibration: float = Field(0.2, gt=0, lt=1, description="share of training normals kept for the threshold")
     target_specificity: float = Field(0.95, gt=0, le=0.9999, description="of the threshold, on normals")

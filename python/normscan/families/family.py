@@ -46,6 +46,8 @@ class Schedule:
     """What the epochs are validated by; None: the family's spec. For a stage in which that says nothing yet."""
     keeps_start: bool = False
     """Validate before the first epoch too, so that a stage which only does harm leaves the network as it was."""
+    steps: int | None = None
+    """Of an epoch, where the method counts iterations and not passes; None: one pass through the pictures."""
     abnormal: bool = False
     """Whether the stage sees the abnormal pictures that were given to the training."""
 

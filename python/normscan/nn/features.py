@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from normscan.errors import ArgumentError
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""What published networks expect their input, in 0..1, to be standardised by."""
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
 _EPS = 1e-5  # of every batch norm here, torch's default, which torchvision and timm keep
 
@@ -186,16 +189,21 @@ def backbone(name: str, layers: Sequence[str], *, width: int = 64, folded: bool 
     width   channels of the first convolution; published weights have 64
     folded  convolutions with bias instead of batch norm; vgg19 has none anyway
     """
-    known = tuple(_vgg_layers(1)[1]) if name == "vgg19" else RESNET_LAYERS
-    if name not in BACKBONES:
-        raise ArgumentError(f"backbone is {name!r}, expected one of {', '.join(BACKBONES)}")
-    if not layers or (wrong := [layer for layer in layers if layer not in known]):
-        found = repr(wrong[0]) if layers else "empty"
-        raise ArgumentError(f"layers of {name}: found {found}, expected some of {', '.join(known)}")
+    check_layers(name, layers)
     if name == "vgg19":
         return Vgg19(layers, width=width)
     block, counts, base = _RESNETS[name]
     return ResNet(block, counts, layers, base=base, width=width, folded=folded)
+
+
+def check_layers(name: str, layers: Sequence[str]) -> None:
+    """Raise an `ArgumentError` for a backbone that does not exist, or layers that it does not have."""
+    if name not in BACKBONES:
+        raise ArgumentError(f"backbone is {name!r}, expected one of {', '.join(BACKBONES)}")
+    known = tuple(_vgg_layers(1)[1]) if name == "vgg19" else RESNET_LAYERS
+    if not layers or (wrong := [layer for layer in layers if layer not in known]):
+        found = repr(wrong[0]) if layers else "empty"
+        raise ArgumentError(f"layers of {name}: found {found}, expected some of {', '.join(known)}")
 
 
 def _initialise(network: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,36 @@ def ms_ssim_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
             x, y = (F.avg_pool2d(t, 2, ceil_mode=True, count_include_pad=False) for t in (x, y))
     loss: Tensor = 1.0 - similarity.mean()
     return loss
+
+
+def relative_perceptual_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean over images and levels of mean |f - g| / mean |g|, g = `wanted`, [N,C_l,h_l,w_l] each -> scalar.
+
+    PIAD (arXiv 1909.05904), eq. 4; the denominator has no gradient.
+    """
+    levels = zip(found, wanted, strict=True)
+    maps = [ops.distance_map(f.float(), g.float(), metric="relative_l1") for f, g in levels]
+    return torch.stack([m.mean() for m in maps]).mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], mixture: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    """Mean of (|gradient of the critic| - 1)^2 at `mixture` [N,...] -> scalar (WGAN-GP, Gulrajani et al. 2017, eq. 3).
+
+    mixture  points between real and generated ones, `mixed` for the usual ones
+    dims     what a norm runs over; default: all but the batch. Over (1,), each pixel has a norm of its own (SinGAN)
+    """
+    mixture = mixture.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(mixture).sum(), mixture, create_graph=True)
+    squares = gradient.float().square().sum(tuple(range(1, gradient.dim())) if dims is None else tuple(dims))
+    # A norm of exactly 0 has no gradient.
+    penalty: Tensor = ((squares + 1e-16).sqrt() - 1.0).square().mean()
+    return penalty
+
+
+def mixed(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+    """A point on the line between each pair, uniformly drawn; both [N,...]."""
+    share = torch.rand((len(real), *(1,) * (real.dim() - 1)), generator=generator).to(real)
+    return torch.lerp(fake, real, share)
 
 
 class GaussianDescriptor(nn.Module):

@@ -34,6 +34,7 @@ class Input:
 class Term:
     """One comparison over named network outputs; `distance` takes two, `gaussian` one and its statistics.
 
+    `value` takes an output that is a score already: [N,1] (per "vector") or a map [N,1,H,W] (per "position").
     `gaussian_mixture` is the negative log-likelihood of a mixture. Its statistics (K components in the tensors
     "<stats>.mean", "<stats>.whitener" and "<stats>.log_weights") are the caller's: training fits single Gaussians only.
     """

@@ -59,7 +59,7 @@ def augmented(pictures: Pictures, size: Input, *, seed: int, epoch: int, augment
     """The picture as training sees it; seeded by (seed, epoch, index), whichever thread makes it."""
 
     def make(index: int) -> np.ndarray:
-        return prepare(affine(pictures[index], sample_rng(seed, epoch, index), **augmentation), size)
+        return prepare(affine(pictures[index % len(pictures)], sample_rng(seed, epoch, index), **augmentation), size)
 
     return make
 
@@ -83,9 +83,15 @@ def _alike(pixels: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.ascontiguousarray(whole[0]), np.ascontiguousarray(whole[1])
 
 
-def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: a permutation that depends on nothing else."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def epoch_order(count: int, *, seed: int, epoch: int, length: int | None = None) -> np.ndarray:
+    """The order of an epoch: a permutation that depends on nothing else.
+
+    An epoch of another `length` is cut from one permutation after the other. In the p-th, p x `count` is added to an
+    index, so that a picture that comes again is augmented anew.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    passes = 1 if length is None else -(-length // count)
+    return np.concatenate([rng.permutation(count) + p * count for p in range(passes)])[:length]
 
 
 def batches(

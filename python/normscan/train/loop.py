@@ -101,7 +101,7 @@ class Loop:
         if progress.batch == 0:
             self.step.begin_epoch(_Plain(self))
         seen, losses = 0, []
-        with bar(f"epoch {progress.epoch + 1}/{schedule.epochs}", len(self.pictures)) as shown:
+        with bar(f"epoch {progress.epoch + 1}/{schedule.epochs}", self._length or len(self.pictures)) as shown:
             shown.advance(progress.batch * config.batch_size)
             for batch in self._batches():
                 figures = self._step(batch)
@@ -137,22 +137,29 @@ class Loop:
 
     def _batches(self) -> Iterator[Batch]:
         progress, config = self.progress, self.config
-        order = epoch_order(len(self.pictures), seed=config.seed, epoch=progress.epoch)
+        order = epoch_order(len(self.pictures), seed=config.seed, epoch=progress.epoch, length=self._length)
         make = augmented(
             self.pictures, self.size, seed=config.seed, epoch=progress.epoch, augmentation=config.augmentation
         )
         return self._made(make, order[progress.batch * config.batch_size :])
 
+    @property
+    def _length(self) -> int | None:
+        """Pictures of an epoch, where it is counted in steps."""
+        steps = self.step.schedule.steps
+        return None if steps is None else steps * self.config.batch_size
+
     def _made(self, make: Make, order: np.ndarray) -> Iterator[Batch]:
         device = next(self.network.parameters()).device
         records = self.pictures.records
-        for x, index in batches(make, order, self.config.batch_size):
+        for x, drawn in batches(make, order, self.config.batch_size):
+            index = np.asarray(drawn, np.int64) % len(records)
             chosen = [records[i] for i in index]
             yield Batch(
                 x=torch.from_numpy(x).to(device, memory_format=torch.channels_last),
                 label=torch.tensor([-1 if r.label is None else r.label for r in chosen], device=device),
                 weight=torch.tensor([r.weight for r in chosen], dtype=torch.float32, device=device),
-                index=torch.from_numpy(np.asarray(index, np.int64)).to(device),
+                index=torch.from_numpy(index).to(device),
                 origin=tuple(r.origin for r in chosen),
                 origins=self._origins,
             )

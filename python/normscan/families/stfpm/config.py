@@ -11,9 +11,6 @@ from normscan.errors import ConfigError
 from normscan.families.config import Config
 from normscan.scoring.spec import Pool
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 class StfpmConfig(Config):
     """The defaults are the preset `paper`."""

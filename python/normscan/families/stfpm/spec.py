@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from normscan.families.stfpm.config import IMAGENET_MEAN, IMAGENET_STD, StfpmConfig
+from normscan.families.stfpm.config import StfpmConfig
+from normscan.nn.features import IMAGENET_MEAN, IMAGENET_STD
 from normscan.scoring.spec import Group, Input, Map, ScoringSpec, Term
 
 LEVELS = (1, 2, 3)

@@ -15,6 +15,7 @@ from normscan.generate.pictures import read_picture, to_pixels
 from normscan.generate.singan.config import SinganConfig
 from normscan.generate.singan.network import ScaleGenerator, SinganNetwork, convolutions, initialise
 from normscan.generate.singan.pyramid import pyramid_sizes, resized
+from normscan.nn.losses import gradient_penalty
 from normscan.progress import Bar
 
 SHEET_SAMPLES = 5
@@ -174,13 +175,9 @@ class Game:
         return difference.detach()
 
     def _penalty(self, fake: Tensor) -> Tensor:
-        """(|gradient| - 1)^2 on a random mixture, its norm over channels at each pixel, as in the published code."""
+        """On a random mixture, the norm over channels at each pixel, as in the published code."""
         share = torch.rand(1, generator=self.random).to(fake.device)
-        mixture = torch.lerp(fake, self.real, share).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(self.critic(mixture).sum(), mixture, create_graph=True)
-        # A norm of exactly 0 has no gradient.
-        norm = (gradient.square().sum(1) + 1e-16).sqrt()
-        return (norm - 1).square().mean()
+        return gradient_penalty(self.critic, torch.lerp(fake, self.real, share), dims=(1,))
 
     def _generator_step(self, noise: Tensor, below: Tensor) -> Tensor:
         """One step of the generator  ->  mean squared error of the reconstruction."""

@@ -9,7 +9,7 @@ import torch
 
 # Registered by import: the table below names them.
 from normscan.ops.autograd import attention as _attention  # noqa: F401
-from normscan.ops.autograd import gaussian_onnx
+from normscan.ops.autograd import distance_onnx, gaussian_onnx
 
 
 def _differences(size: int) -> list[int]:
@@ -58,5 +58,6 @@ def translation_table(opset: int) -> dict[Any, Callable[..., Any]]:
     return {
         torch.ops.normscan.attention_forward.default: attention,
         torch.ops.normscan.attention_gated.default: gated,
+        **distance_onnx.translations(op),
         **gaussian_onnx.translations(op),
     }
