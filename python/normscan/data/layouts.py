@@ -10,7 +10,7 @@
       groups.csv or MANIFEST.csv    columns file, group: which patient, lesion or slide an image belongs to
 
 `benign` is a normal name only in a tree where no folder has one of the others: beside `normal`, as in breast
-ultrasound, it names a tumour.
+ultrasound, it names a tumour. A folder with lists of names in place of such folders: `normscan.data.lists`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from normscan.data.lists import has_lists, read_lists
 from normscan.data.read import SUFFIXES, PathLike
 from normscan.data.sample import Record
 from normscan.errors import InputError
@@ -85,7 +87,7 @@ def _unlistable(error: OSError) -> None:
 
 
 def read_layout(root: PathLike, *, training: bool = True) -> list[Record]:
-    """Read a folder tree (see the module) -> records sorted by path, none of them opened.
+    """Read a folder tree (see the module), or lists -> records sorted by path, none of them opened.
 
     Raises InputError for a tree without train/normal (unless `training` is False: a test set may come alone), a table
     that does not fit it, or a folder without a meaning.
@@ -94,6 +96,8 @@ def read_layout(root: PathLike, *, training: bool = True) -> list[Record]:
     top = Path(root)
     if not top.is_dir():
         raise InputError(f"{top}: no such folder; {_EXPECTED}")
+    if has_lists(top):
+        return _listed(top, training=training)
     folders = _class_folders(top)
     normal = _NORMAL if any(_name(key) in _NORMAL for key in folders) else frozenset({"benign"})
     if not folders or (training and not any(key[0] == "train" and _name(key) in normal for key in folders)):
@@ -113,6 +117,21 @@ def read_layout(root: PathLike, *, training: bool = True) -> list[Record]:
         first = next(iter(masks.values()))
         raise InputError(f"{first}: no test image goes with it, nor with {len(masks) - 1} other masks; {_MASK_NAMES}")
     return sorted(records, key=lambda record: record.path)
+
+
+def _listed(top: Path, *, training: bool) -> list[Record]:
+    """What `read_layout` reads where lists say what is what; a mask lies in ground_truth/ under its image's path."""
+    records = read_lists(top)
+    if training and not any(record.split == "train" for record in records):
+        raise InputError(f"{top}: its lists name no training image; expected train.txt with names")
+    groups = _read_groups(top, [record.path for record in records])
+    masks = _read_masks(top)
+    found = []
+    for record in records:
+        place = PurePosixPath(*record.path.relative_to(top).parts).with_suffix("")
+        mask = masks.get(place) if record.split == "test" else None
+        found.append(replace(record, group=groups.get(record.path), mask=mask))
+    return sorted(found, key=lambda record: record.path)
 
 
 _Key = tuple[str, str]  # split, the folder's name as it is written

@@ -46,6 +46,11 @@ class Config(BaseConfig):
         """Arguments of `data.augment.affine`."""
         return self.model_dump(include={"rotate", "shift", "shear", "zoom", "flip"})
 
+    @property
+    def smallest(self) -> int:
+        """Pixels a side that a training picture has at least; smaller ones are refused."""
+        return 8
+
     def portable(self) -> dict[str, Any]:
         """Plain values for a bundle that travels: of a field that is marked as a file, the name alone."""
         values = self.model_dump(mode="json")

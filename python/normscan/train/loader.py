@@ -28,8 +28,8 @@ Make = Callable[[int], np.ndarray]
 class Pictures:
     """Decoded pixels by index; those that fit in `CACHE_BYTES` are kept, the others are read again."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = tuple(records)
+    def __init__(self, records: Sequence[Record], *, smallest: int = SMALLEST) -> None:
+        self.records, self.smallest = tuple(records), max(smallest, SMALLEST)
         self._kept: dict[int, np.ndarray] = {}
         self._room = CACHE_BYTES
 
@@ -40,9 +40,10 @@ class Pictures:
         if (pixels := self._kept.get(index)) is None:
             path = self.records[index].path
             pixels = read_image(path)
-            if min(pixels.shape[:2]) < SMALLEST:
+            if min(pixels.shape[:2]) < self.smallest:
                 raise ImageError(
-                    f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected at least {SMALLEST} a side to learn"
+                    f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected at least {self.smallest} a side to "
+                    "learn"
                 )
             if pixels.nbytes <= self._room:
                 self._room -= pixels.nbytes

@@ -94,7 +94,8 @@ def train(
         say(f"{folder} is finished already")
         return Run.open(folder)
 
-    pictures = {part: Pictures([r for r in records if r.split == part and r.origin == "ok"]) for part in PARTS}
+    own = [r for r in records if r.origin == "ok"]
+    pictures = {part: Pictures([r for r in own if r.split == part], smallest=config.smallest) for part in PARTS}
     real = pictures["train"], pictures["validation"]
     validator = Validator(spec, *real, seed=config.seed, batch_size=config.batch_size)
     _run_stages(card, config, network, [r for r in records if r.split == "train"], validator, folder)
@@ -157,7 +158,8 @@ def _run_stages(
         step = make_step(network, config)
         if step.schedule.epochs == 0:
             continue
-        pictures = Pictures([r for r in records if r.origin != ABNORMAL or step.schedule.abnormal])
+        seen = [r for r in records if r.origin != ABNORMAL or step.schedule.abnormal]
+        pictures = Pictures(seen, smallest=config.smallest)
         loop = Loop(network, step, config, pictures, validator)
         loop.progress.stage, loop.progress.count = stage, count
         if state is not None:

@@ -87,6 +87,11 @@ class SepiadConfig(Config):
         "small_piad": {**_SMALL, "gate": None},
     }
 
+    @property
+    def smallest(self) -> int:
+        """Enlarged pictures would teach the critics to look for blur."""
+        return self.size
+
     @model_validator(mode="after")
     def _fits(self) -> SepiadConfig:
         if self.channels != 3:
