@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from normscan.errors import ArgumentError
-from normscan.scoring.metrics import auroc
-from normscan.scoring.paired import compare_aurocs
+from normscan.scoring.metrics import auroc, average_precision
+from normscan.scoring.paired import bootstrap_difference, compare_aurocs
 
 
 def scored(n: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,3 +86,30 @@ def test_too_few_images_are_told() -> None:
         compare_aurocs([0, 0, 0, 1], [1, 2, 3, 4], [1, 2, 3, 4])
     with pytest.raises(ArgumentError, match="all images are of one group"):
         compare_aurocs([0, 0, 1, 1], [1, 3, 2, 4], [1, 2, 3, 4], ["a"] * 4)
+
+
+def test_the_bootstrap_of_an_auroc_is_near_delong() -> None:
+    labels, first, second = scored(200)
+    found = bootstrap_difference(auroc, labels, first, second)
+    exact = compare_aurocs(labels, first, second)
+    assert found.difference == pytest.approx(exact.difference)
+    np.testing.assert_allclose(found.interval, exact.interval, atol=0.02)
+    assert (found.p, found.method) == (None, "paired_bootstrap")
+
+
+def test_the_bootstrap_draws_groups_whole() -> None:
+    """Every image twice under one group: the interval of single images; taken apart, it is too narrow."""
+    labels, first, second = scored(90)
+    alone = bootstrap_difference(average_precision, labels, first, second)
+    doubled = [np.tile(v, 2) for v in (labels, first, second)]
+    together = bootstrap_difference(average_precision, *doubled, [str(i) for i in range(90)] * 2)
+    apart = bootstrap_difference(average_precision, *doubled)
+    assert np.diff(together.interval)[0] == pytest.approx(np.diff(alone.interval)[0], rel=0.1)
+    assert np.diff(apart.interval)[0] < 0.85 * np.diff(together.interval)[0]
+    assert bootstrap_difference(average_precision, labels, first, second) == alone
+    assert bootstrap_difference(average_precision, labels, first, second, seed=1) != alone
+
+
+def test_a_class_of_one_group_cannot_be_drawn() -> None:
+    with pytest.raises(ArgumentError, match="normal images come from 1 group, expected at least 2"):
+        bootstrap_difference(auroc, [0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3, 4], ["a", "a", "b", "c"])

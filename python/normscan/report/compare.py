@@ -17,8 +17,8 @@ from normscan.files import check_free, temporary_folder, write_bytes, write_json
 from normscan.report.compare_page import SHOWN, Pair, Pane, compare_page
 from normscan.report.evaluate import Scored, measured, records_of, refuse_seen, score_pictures
 from normscan.report.pictures import eight_bit
-from normscan.scoring.metrics import roc_curve
-from normscan.scoring.paired import Paired, compare_aurocs
+from normscan.scoring.metrics import average_precision, roc_curve
+from normscan.scoring.paired import Paired, bootstrap_difference, compare_aurocs
 
 FILES = {"comparison.json", "index.html"}
 
@@ -61,11 +61,12 @@ def compare(
     labels = [int(r.label or 0) for r in test]
     one, other = ([s.score for s in side.scored] for side in (first, second))
     paired = compare_aurocs(labels, one, other, groups)
+    precision = bootstrap_difference(average_precision, labels, one, other, groups)
     sides = [{"name": side.name, "metrics": side.metrics} for side in (first, second)]
-    found = {"data": data.resolve().name, "runs": sides, "paired": asdict(paired)}
+    found = {"data": data.resolve().name, "runs": sides, "paired": asdict(paired), "paired_auprc": asdict(precision)}
     with temporary_folder(output, force=force or is_comparison(output), ours=is_comparison) as folder:
         write_json(folder / "comparison.json", found)
-        write_bytes(folder / "index.html", _page(data, labels, (first, second), paired).encode())
+        write_bytes(folder / "index.html", _page(data, labels, (first, second), paired, precision).encode())
     return found
 
 
@@ -93,7 +94,7 @@ def _side(
     return Side(name, session, scored, measured(session, scored))
 
 
-def _page(data: Path, labels: Sequence[int], sides: tuple[Side, Side], paired: Paired) -> str:
+def _page(data: Path, labels: Sequence[int], sides: tuple[Side, Side], paired: Paired, precision: Paired) -> str:
     curves = []
     for side in sides:
         false, true, _ = roc_curve(labels, [s.score for s in side.scored])
@@ -103,6 +104,7 @@ def _page(data: Path, labels: Sequence[int], sides: tuple[Side, Side], paired: P
         names=(sides[0].name, sides[1].name),
         metrics=(sides[0].metrics, sides[1].metrics),
         paired=paired,
+        precision=precision,
         curves=(curves[0], curves[1]),
         pairs=[_pair(i, sides) for i in disagreements(*([s.score for s in side.scored] for side in sides))],
         scales=(sides[0].session.map_scale, sides[1].session.map_scale),

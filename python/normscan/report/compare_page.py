@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -47,15 +47,20 @@ def compare_page(
     names: tuple[str, str],
     metrics: tuple[Metrics, Metrics],
     paired: Paired,
+    precision: Paired,
     curves: tuple[plots.Curve, plots.Curve],
     pairs: Sequence[Pair],
     scales: tuple[tuple[float, float], tuple[float, float]],
 ) -> str:
-    """The whole page as HTML; scales: (low, high) of each run's map colours, which are not of one unit."""
+    """The whole page as HTML.
+
+    paired, precision  the differences of AUROC and AUPRC
+    scales             (low, high) of each run's map colours, which are not of one unit
+    """
     parts = [
         section("Verdict", "".join(f"<p>{escape(s)}</p>" for s in sentences(names, metrics, paired))),
         section("Separation", f'<div class="plots"><figure>{plots.two_rocs(*curves)}</figure></div>'),
-        section("Numbers", _numbers(names, metrics, paired)),
+        section("Numbers", _numbers(names, metrics, {"image_auroc": paired, "auprc": precision})),
         section("Pictures", _gallery(names, pairs, scales)),
     ]
     return document(title, "normscan comparison", parts, _STYLE)
@@ -84,7 +89,7 @@ def sentences(names: tuple[str, str], metrics: tuple[Metrics, Metrics], paired: 
     return found
 
 
-def _numbers(names: tuple[str, str], metrics: tuple[Metrics, Metrics], paired: Paired) -> str:
+def _numbers(names: tuple[str, str], metrics: tuple[Metrics, Metrics], spans: Mapping[str, Paired]) -> str:
     lines: list[tuple[str, str, Callable[[Any], str]]] = [
         ("AUROC, images", "image_auroc", words.number),
         ("95 % interval", "image_auroc_ci", words.numbers),
@@ -101,8 +106,8 @@ def _numbers(names: tuple[str, str], metrics: tuple[Metrics, Metrics], paired: P
             continue
         both = all(isinstance(value, float) for value in values)
         difference = f"{values[1] - values[0]:+.3f}" if both else ""  # type: ignore[operator]
-        if key == "image_auroc":
-            difference += f" ({_span(paired)})"
+        if key in spans:
+            difference += f" ({_span(spans[key])})"
         body.append([title, *(told(value) for value in values), difference])
     head = ("Measure", escape(names[0]), escape(names[1]), "Second minus first")
     return table("Measured on the same test pictures", head, body)

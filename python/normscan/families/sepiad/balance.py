@@ -14,7 +14,8 @@ class Balance:
     """The weight of one network's reconstruction loss (PIAD, section 3.3; the numbers are SEPIAD's).
 
     A record holds, for every layer, |gradient of the game| over |gradient of the reconstruction|, both norms smoothed;
-    the weight is the median over layers and records, and changes every `every` iterations only.
+    the weight is the median over layers and records, and changes every `every` iterations only; until those have passed
+    for the first time, with every record.
     """
 
     def __init__(self, *, smoothing: float, records: int, every: int) -> None:
@@ -25,12 +26,12 @@ class Balance:
         self.weight = 1.0
 
     def record(self, game: Sequence[Tensor], reconstruction: Sequence[Tensor]) -> None:
-        """Gradients of both losses, a tensor for each layer; the first record sets the weight at once."""
+        """Gradients of both losses, a tensor for each layer."""
         norms = torch.stack([torch.stack(torch._foreach_norm(list(g))) for g in (game, reconstruction)]).float()
         self.norms = norms if self.norms is None else torch.lerp(self.norms, norms, self.smoothing)
         ratios = self.norms[0] / self.norms[1].clamp_min(1e-20)
         self.records.append(ratios.tolist())
-        if len(self.records) == 1:
+        if self.iterations < self.every:
             self._set()
 
     def advance(self) -> None:
