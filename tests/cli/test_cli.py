@@ -52,6 +52,11 @@ def test_help_lists_the_verbs_and_the_limits(call: Call) -> None:
     assert "medical device" in " ".join(out.split())
 
 
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "normscan", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0].startswith("Usage: normscan")
+
+
 def test_the_installed_command_is_light() -> None:
     code = "import sys\nfrom normscan.cli.__main__ import main\nsys.argv = ['normscan', '--help']\ntry:\n    main()\n"
     code += (
