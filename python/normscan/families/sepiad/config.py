@@ -15,18 +15,26 @@ from normscan.scoring.spec import Pool
 Width = Annotated[int, Field(ge=1, le=4096)]
 Widths = tuple[Width, ...]
 
+# Ours: some ten minutes on two CPU cores. In so few iterations the narrow network, small batches and a fast rate come
+# furthest. Chosen by the reconstruction's loss and planted anomalies; `breast_ultrasound`'s development set was looked at.
 _SMALL: dict[str, Any] = {
-    "size": 64,
-    "latent": 128,
-    "encoder_widths": (32, 64, 128, 128),
-    "generator_widths": (128, 128, 64, 32),
+    "encoder_widths": (16, 32, 64, 64),
+    "generator_widths": (64, 64, 32, 16),
     "critic_widths": (16, 32, 64, 64),
+    "latent": 128,
     "latent_critic_widths": (256, 256),
     "backbone": "resnet18",
-    "layers": ("layer1", "layer2", "layer3"),
+    "layers": ("layer2", "layer3"),
+    "feature_size": 64,
     "precision": "auto",
-    "iterations": 1000,
+    "iterations": 3000,
     "epochs": 10,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3,
+    "rotate": 5.0,
+    "shift": 0.05,
+    "zoom": 0.1,
 }
 
 
