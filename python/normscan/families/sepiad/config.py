@@ -16,7 +16,8 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 Widths = tuple[Width, ...]
 
 # Ours: some ten minutes on two CPU cores. In so few iterations the narrow network, small batches and a fast rate come
-# furthest. Chosen by the reconstruction's loss and planted anomalies; `breast_ultrasound`'s development set was looked at.
+# furthest. Chosen by the reconstruction's loss and planted anomalies; the development set of `breast_ultrasound` was
+# looked at, too.
 _SMALL: dict[str, Any] = {
     "encoder_widths": (16, 32, 64, 64),
     "generator_widths": (64, 64, 32, 16),
