@@ -105,7 +105,7 @@ def _numbers(names: tuple[str, str], metrics: tuple[Metrics, Metrics], spans: Ma
         if all(value is None for value in values):
             continue
         both = all(isinstance(value, float) for value in values)
-        difference = f"{values[1] - values[0]:+.3f}" if both else ""  # type: ignore[operator]
+        difference = _signed(values[1] - values[0]) if both else ""  # type: ignore[operator]
         if key in spans:
             difference += f" ({_span(spans[key])})"
         body.append([title, *(told(value) for value in values), difference])
@@ -142,6 +142,11 @@ def _card(names: tuple[str, str], pair: Pair, scales: Sequence[tuple[float, floa
     )
 
 
+def _signed(difference: float) -> str:
+    """With its sign, where anything is left after rounding."""
+    return f"{difference:+.3f}" if abs(difference) >= 0.0005 else "0.000"
+
+
 def _span(paired: Paired) -> str:
     low, high = paired.interval
     return f"{low:+.3f} to {high:+.3f}"
@@ -154,4 +159,7 @@ def _decision(decision: bool | None) -> str:
 _STYLE = """
 .plots figure{max-width:34rem}
 .plot .curve.second{stroke:var(--ink);stroke-dasharray:7 4}
+.gallery figure{min-width:0}
+.gallery figcaption span{min-width:0;overflow-wrap:anywhere}
+.gallery figcaption .outcome{min-width:max-content}
 """

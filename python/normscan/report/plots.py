@@ -74,11 +74,18 @@ def two_rocs(first: Curve, second: Curve) -> str:
     for kind, (name, x, y, area) in zip(("curve", "curve second"), (first, second), strict=True):
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in _thinned(frame.x(x), frame.y(y)))
         parts.append(f'<polyline class="{kind}" points="{line}"/>')
-        legend.append((kind, f"{name}, AUROC {area:.3f}"))
+        legend.append((kind, f"{_shortened(name)}, AUROC {area:.3f}"))
         spoken += f" {name} has an area of {area:.3f}."
     legend.append(("chance", "Chance, 0.5"))
-    parts.append(_legend(legend, frame.x(1) - 226, frame.y(0) - 20 * len(legend) - 2))
+    parts.append(_legend(legend, frame.x(1) - 272, frame.y(0) - 20 * len(legend) - 2))
     return _svg("roc", "ROC curves", spoken, parts)
+
+
+def _shortened(name: str, most: int = 21) -> str:
+    """A name that fits into the legend: its middle goes first."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 2]}\N{HORIZONTAL ELLIPSIS}{name[-(most // 2) :]}"
 
 
 def histogram(
