@@ -91,6 +91,10 @@ def with_scales(spec: ScoringSpec, terms: np.ndarray) -> ScoringSpec:
     return spec.with_scales(spread.tolist())
 
 
+PLANTED = 64
+"""Anomalies that a validation plants at least: where pictures are few, several in each."""
+
+
 @dataclass(frozen=True)
 class Validation:
     """What validation normals and the anomalies planted in them say of a network."""
@@ -121,29 +125,31 @@ class Validator:
         other._prepared = self._prepared
         return other
 
-    def _batches(self, name: str, pictures: Pictures, make: Make) -> Sequence[np.ndarray] | Iterable[np.ndarray]:
+    def _batches(self, name: str, count: int, make: Make) -> Sequence[np.ndarray] | Iterable[np.ndarray]:
         size = self.spec.input
-        if len(pictures) * size.channels * size.height * size.width > 1 << 27:
-            return (x for x, _ in batches(make, range(len(pictures)), self._batch_size))
+        if count * size.channels * size.height * size.width > 1 << 27:
+            return (x for x, _ in batches(make, range(count), self._batch_size))
         if name not in self._prepared:
-            self._prepared[name] = [x for x, _ in batches(make, range(len(pictures)), self._batch_size)]
+            self._prepared[name] = [x for x, _ in batches(make, range(count), self._batch_size)]
         return self._prepared[name]
 
     def __call__(self, network: nn.Module) -> Validation:
         """Statistics from train, scales and separation from validation."""
         size = self.spec.input
-        stats = fit_statistics(network, self.spec, self._batches("train", self._train, plain(self._train, size)))
+        stats = fit_statistics(network, self.spec, self._batches("train", len(self._train), plain(self._train, size)))
         make = plain(self._validation, size)
-        raw = score_all(network, Scorer(self.spec, stats), self._batches("normal", self._validation, make))
+        count = len(self._validation)
+        raw = score_all(network, Scorer(self.spec, stats), self._batches("normal", count, make))
         scorer = Scorer(with_scales(self.spec, raw.terms), stats)
-        normal = score_all(network, scorer, self._batches("normal", self._validation, make)).scores
+        normal = score_all(network, scorer, self._batches("normal", count, make)).scores
         damaged = planted(self._validation, size, seed=self._seed)
-        abnormal = score_all(network, scorer, self._batches("planted", self._validation, damaged)).scores
+        times = -(-PLANTED // count)
+        abnormal = score_all(network, scorer, self._batches("planted", times * count, damaged)).scores
         spread = float(normal.std(ddof=1)) if len(normal) > 1 else 1.0
-        labels = np.repeat([0, 1], len(normal))
+        labels = np.repeat([0, 1], [count, times * count])
         return Validation(
             auroc=auroc(labels, np.concatenate([normal, abnormal])),
-            separation=float(np.median(abnormal - normal)) / max(spread, 1e-12),
+            separation=float(np.median(abnormal - np.tile(normal, times))) / max(spread, 1e-12),
             spread=spread,
             scorer=scorer,
             scores=normal,

@@ -66,12 +66,13 @@ def augmented(pictures: Pictures, size: Input, *, seed: int, epoch: int, augment
 
 
 def planted(pictures: Pictures, size: Input, *, seed: int) -> Make:
-    """The picture with a planted anomaly, its donor another picture of the same list."""
+    """The picture with a planted anomaly, its donor another picture of the same list; beyond its end, with others."""
 
     def make(index: int) -> np.ndarray:
         rng = sample_rng(seed, -1, index)
-        donor = (index + 1 + int(rng.integers(max(len(pictures) - 1, 1)))) % len(pictures)
-        return prepare(plant_anomaly(*_alike(pictures[index], pictures[donor]), rng)[0], size)
+        picture = index % len(pictures)
+        donor = (picture + 1 + int(rng.integers(max(len(pictures) - 1, 1)))) % len(pictures)
+        return prepare(plant_anomaly(*_alike(pictures[picture], pictures[donor]), rng)[0], size)
 
     return make
 
