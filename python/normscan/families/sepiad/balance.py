@@ -28,7 +28,7 @@ class Balance:
     def record(self, game: Sequence[Tensor], reconstruction: Sequence[Tensor]) -> None:
         """Gradients of both losses, a tensor for each layer."""
         norms = torch.stack([torch.stack(torch._foreach_norm(list(g))) for g in (game, reconstruction)]).float()
-        self.norms = norms if self.norms is None else torch.lerp(self.norms, norms, self.smoothing)
+        self.norms = norms if self.norms is None else torch.lerp(self.norms.to(norms), norms, self.smoothing)
         ratios = self.norms[0] / self.norms[1].clamp_min(1e-20)
         self.records.append(ratios.tolist())
         if self.iterations < self.every:
