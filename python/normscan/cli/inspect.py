@@ -50,6 +50,8 @@ def _data_text(found: dict[str, Any]) -> str:
     for split, labels in found["counts"].items():
         lines.append(f"  {split:<12}" + "  ".join(f"{label} {count}" for label, count in labels.items()))
     lines.append(f"  groups      {found['groups'] or 'not known (add groups.csv: file,group)'}")
+    if found["patients"]:
+        lines.append("  patients    " + "  ".join(f"{density} {count}" for density, count in found["patients"].items()))
     lines.append(f"  masks       {found['masks']}")
     lines += [f"  size        {size}: {count}" for size, count in found["sizes"].items()]
     lines += [f"  duplicate   {' = '.join(names)}" for names in found["duplicates"]]

@@ -134,7 +134,7 @@ def _assign(
             f"expected at least {least}, one each for {needy}: add images"
         )
     total = pinned + sum(len(members) for members in families.values())
-    missing = Counter(_targets(total, {"train": 1 - sum(shares.values()), **shares}))
+    missing = Counter(targets(total, {"train": 1 - sum(shares.values()), **shares}))
     missing["train"] -= pinned
     assigned = []
     ordered = sorted(families, key=lambda key: hashlib.blake2b(f"{seed}/{key}".encode()).digest())
@@ -147,10 +147,10 @@ def _assign(
     return assigned
 
 
-def _targets(total: int, shares: Mapping[str, float]) -> dict[str, int]:
+def targets(total: int, shares: Mapping[str, float]) -> dict[str, int]:
     """Whole numbers of images nearest the shares (largest remainder)."""
     exact = {part: share * total for part, share in shares.items()}
-    targets = {part: int(value) for part, value in exact.items()}
-    for part in sorted(exact, key=lambda name: targets[name] - exact[name])[: total - sum(targets.values())]:
-        targets[part] += 1
-    return targets
+    counts = {part: int(value) for part, value in exact.items()}
+    for part in sorted(exact, key=lambda name: counts[name] - exact[name])[: total - sum(counts.values())]:
+        counts[part] += 1
+    return counts

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from normscan.data.histology import DENSITIES, is_histology, read_histology
 from normscan.data.layouts import read_layout
 from normscan.data.read import read_image
 from normscan.data.sample import Record
@@ -21,14 +22,19 @@ SHOWN = 20
 
 
 def summarise(root: Path) -> dict[str, Any]:
-    """Counts by part and label, groups, sizes, duplicates by content, and every problem that training would meet."""
-    records = read_layout(root)
+    """Counts by part and label, groups, sizes, duplicates by content, and every problem that training would meet.
+
+    A cohort of biopsies (`data.histology`) has its folders for parts, and `patients` by density.
+    """
+    cohort = read_histology(root) if is_histology(root) else None
+    records = cohort.records() if cohort else read_layout(root)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for record in records:
-        counts[str(record.split)][LABELS[record.label]] += 1
+        part = record.path.relative_to(root).parts[0] if cohort else str(record.split)
+        counts[part][LABELS[record.label]] += 1
     sizes: Counter[str] = Counter()
     same: dict[str, list[str]] = defaultdict(list)
-    problems: list[str] = []
+    problems = cohort.unmatched.lines() if cohort else []
     with ThreadPoolExecutor(2) as pool:
         for record, (size, digest) in zip(
             records, track(pool.map(_look, records), "inspect", len(records)), strict=True
@@ -42,11 +48,13 @@ def summarise(root: Path) -> dict[str, Any]:
         check_disjoint(records)
     except InputError as error:
         problems.append(str(error))
+    densities = Counter(cohort.patients.values()) if cohort else None
     return {
         "folder": str(root),
         "images": len(records),
         "counts": {split: dict(labels) for split, labels in counts.items()},
         "groups": len({r.group for r in records if r.group is not None}),
+        "patients": None if densities is None else {density: densities[density] for density in DENSITIES},
         "masks": sum(r.mask is not None for r in records),
         "sizes": dict(sizes.most_common(SHOWN)),
         "duplicates": [names for names in same.values() if len(names) > 1][:SHOWN],
