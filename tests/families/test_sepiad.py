@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from normscan.checkpoint import latest_checkpoint, read_state
 from normscan.data.read import write_image
 from normscan.errors import ConfigError, ImageError
 from normscan.families.family import Batch
@@ -222,10 +223,16 @@ def test_a_restored_step_goes_on_bit_for_bit() -> None:
 
 
 def test_iterations_are_counted_and_not_passes(skin: Path, tmp_path: Path) -> None:
-    """8 iterations of 2 critic steps in 2 parts, whatever the number of pictures."""
-    run = train("sepiad", skin, tmp_path / "run", preset="paper", overrides={**FAMILY.tiny, "critic_steps": 2})
+    """8 iterations of 2 critic steps in 4 parts, whatever the number of pictures; the last weights are kept."""
+    overrides = {**FAMILY.tiny, "critic_steps": 2, "epochs": 4, "patience": 1}
+    run = train("sepiad", skin, tmp_path / "run", preset="paper", overrides=overrides)
     rows = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    assert [row["steps"] for row in rows] == [8, 16]
+    assert [row["steps"] for row in rows] == [4, 8, 12, 16]
+    assert np.argmax([row["validation_separation"] for row in rows]) < 3, "the best is the last by chance"
+    checkpoint = latest_checkpoint(run.folder / "checkpoints")
+    assert checkpoint is not None
+    last = read_state(checkpoint)["network"]
+    assert all(torch.equal(value, last[name]) for name, value in run.network().state_dict().items() if name in last)
     stored = load_file(run.folder / "network.safetensors")
     assert bool(stored["features.fitted"])
     assert float(stored["features.center_0"].abs().sum()) > 0

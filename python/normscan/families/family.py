@@ -46,6 +46,8 @@ class Schedule:
     """What the epochs are validated by; None: the family's spec. For a stage in which that says nothing yet."""
     keeps_start: bool = False
     """Validate before the first epoch too, so that a stage which only does harm leaves the network as it was."""
+    keeps_last: bool = False
+    """Run to the end and keep the last weights; validations are then shown and decide nothing."""
     steps: int | None = None
     """Of an epoch, where the method counts iterations and not passes; None: one pass through the pictures."""
     abnormal: bool = False

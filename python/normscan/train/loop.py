@@ -82,7 +82,7 @@ class Loop:
             raise BundleError(f"the checkpoint does not fit this run ({error!r}); start anew with --force") from error
 
     def run(self, folder: Path) -> None:
-        """Train to the end of the stage, checkpointing in `folder`; then load the best weights."""
+        """Train to the end of the stage, checkpointing in `folder`; then load the best weights, where they are kept."""
         progress, schedule = self.progress, self.step.schedule
         with _interruptible() as asked:
             while progress.epoch < schedule.epochs and not progress.stopped:
@@ -92,7 +92,7 @@ class Loop:
                 save_checkpoint(folder / "checkpoints", self.state_dict())
                 if asked:
                     raise KeyboardInterrupt
-        if self.best_weights:
+        if self.best_weights and not schedule.keeps_last:
             self.network.load_state_dict(self.best_weights)
 
     def _epoch(self, folder: Path, asked: list[bool]) -> None:
@@ -173,7 +173,8 @@ class Loop:
         else:
             progress.stale += 1
         self.step.validated(progress.stale)
-        progress.stopped = progress.stale >= self.step.schedule.patience
+        schedule = self.step.schedule
+        progress.stopped = progress.stale >= schedule.patience and not schedule.keeps_last
         say(
             f"epoch {progress.epoch}: planted anomalies AUROC {found.auroc:.3f}, separation {found.separation:.2f} "
             f"(best {progress.best:.2f}{', stopping early' if progress.stopped else ''})"

@@ -37,7 +37,8 @@ class SepiadStep:
     def __init__(self, network: SepiadNetwork, config: SepiadConfig) -> None:
         self.network, self.config = network, config
         steps = math.ceil(config.iterations * config.critic_steps / config.epochs)
-        self.schedule = Schedule(config.epochs, config.patience, config.validate_every, steps=steps)
+        # As in the paper. Separation of planted anomalies would choose among the first epochs, of pictures still grey.
+        self.schedule = Schedule(config.epochs, config.patience, config.validate_every, steps=steps, keeps_last=True)
         device = next(network.parameters()).device
         self.image_critic = shrinking(config.channels, config.critic_widths, config.size, 1, config.gate).to(device)
         self.latent_critic = latent_critic(config).to(device)
