@@ -21,6 +21,7 @@ from normscan.families.sepiad import FAMILY
 from normscan.families.sepiad.balance import Balance
 from normscan.families.sepiad.config import SepiadConfig
 from normscan.families.sepiad.network import PerceptualFeatures, SepiadNetwork
+from normscan.families.sepiad.spec import sepiad_spec
 from normscan.families.sepiad.step import SepiadStep, latent_critic
 from normscan.nn.losses import gradient_penalty, mixed, relative_perceptual_loss
 from normscan.nn.squeeze import SqueezeExcitation
@@ -87,6 +88,13 @@ def test_piad_has_no_gates(preset: str, gates: int) -> None:
 def test_wrong_configurations_are_told(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         changed(**fields)
+
+
+@pytest.mark.parametrize(("preset", "metric"), [("paper", "relative_l1"), ("piad", "relative_l1"), ("small", "l1")])
+def test_the_score_s_metric(preset: str, metric: str) -> None:
+    spec = sepiad_spec(SepiadConfig.preset(preset))
+    assert {term.metric for term in spec.terms} == {metric}
+    assert [term.of for term in spec.terms][0] == ("rebuilt_1", "features_1")
 
 
 def test_the_penalty_of_a_linear_critic() -> None:

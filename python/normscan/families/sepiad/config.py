@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,8 @@ Widths = tuple[Width, ...]
 
 # Ours: some ten minutes on two CPU cores. In so few iterations the narrow network, small batches and a fast rate come
 # furthest. Chosen by the reconstruction's loss and planted anomalies; the development set of `breast_ultrasound` was
-# looked at, too.
+# looked at, too. The score without the relation: planted anomalies had an AUROC of .73, .68 and (without gates) .72 in
+# place of .69, .66 and .67, for the features of an abnormal picture are often large themselves.
 _SMALL: dict[str, Any] = {
     "encoder_widths": (16, 32, 64, 64),
     "generator_widths": (64, 64, 32, 16),
@@ -27,6 +28,7 @@ _SMALL: dict[str, Any] = {
     "backbone": "resnet18",
     "layers": ("layer2", "layer3"),
     "feature_size": 64,
+    "metric": "l1",
     "precision": "auto",
     "iterations": 3000,
     "epochs": 10,
@@ -73,6 +75,9 @@ class SepiadConfig(Config):
     balance_smoothing: float = Field(0.05, gt=0, le=1, description="SEPIAD: of the gradients' norms")
     record_every: int = Field(10, ge=1, description="ours: iterations between records; source: 1")
     compile: bool = Field(False, description="encoder and generator by torch.compile, which takes a C++ compiler")
+    metric: Literal["relative_l1", "l1"] = Field(
+        "relative_l1", description="of the score, PIAD's; training always takes relative_l1"
+    )
     pool: Pool = Field("mean", description="PIAD: the mean over positions")
     blur_sigma: float = Field(2.0, ge=0, description="ours: pixels of the map; PIAD has none")
     group: str | None = Field(None, pattern="^(mean|max)$", description="how a patient's pictures become one score")
