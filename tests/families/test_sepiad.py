@@ -94,7 +94,7 @@ def test_wrong_configurations_are_told(fields: dict[str, Any], message: str) -> 
 def test_the_score_s_metric(preset: str, metric: str) -> None:
     spec = sepiad_spec(SepiadConfig.preset(preset))
     assert {term.metric for term in spec.terms} == {metric}
-    assert [term.of for term in spec.terms][0] == ("rebuilt_1", "features_1")
+    assert spec.terms[0].of == ("rebuilt_1", "features_1")
 
 
 def test_the_penalty_of_a_linear_critic() -> None:
