@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "normscan"
 # Highest first; a module may import from floors below, and to the right within its own.
 FLOORS = [
+    ["__main__"],
     ["cli"],
     ["report", "deploy", "train"],
     ["families", "generate"],
