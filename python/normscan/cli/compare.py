@@ -53,14 +53,17 @@ def common_data(first: Path, second: Path) -> Path:
 
 def describe(found: dict[str, Any], output: Path) -> str:
     """The comparison for people."""
+    width = max(26, *(len(run["name"]) + 2 for run in found["runs"]))
     rows = [
-        f"  {run['name']:<26}image AUROC {run['metrics']['image_auroc']:.3f}  AUPRC {run['metrics']['auprc']:.3f}"
+        f"  {run['name']:<{width}}image AUROC {run['metrics']['image_auroc']:.3f}  AUPRC {run['metrics']['auprc']:.3f}"
         for run in found["runs"]
     ]
     paired = found["paired"]
     low, high = paired["interval"]
     p = "not defined" if paired["p"] is None else f"{paired['p']:.2g}"
-    rows.append(f"  second minus first        {paired['difference']:+.3f}  [{low:+.3f}, {high:+.3f}]  p {p}")
+    rows.append(f"  {'second minus first':<{width}}{paired['difference']:+.3f}  [{low:+.3f}, {high:+.3f}]  p {p}")
     low, high = found["paired_auprc"]["interval"]
-    rows.append(f"  the same of the AUPRC     {found['paired_auprc']['difference']:+.3f}  [{low:+.3f}, {high:+.3f}]")
+    rows.append(
+        f"  {'the same of the AUPRC':<{width}}{found['paired_auprc']['difference']:+.3f}  [{low:+.3f}, {high:+.3f}]"
+    )
     return "\n".join([f"{found['data']}, the same test pictures", *rows, f"page: {output / 'index.html'}"])
