@@ -106,7 +106,9 @@ class SepiadStep:
         """One backward pass through each network: the encoder's waits for what comes back to the code."""
         self.critics.requires_grad_(False)
         encoder, generator = self.players["encoder"], self.players["generator"]
-        code = self.encode(x)
+        recording = self.balance["encoder"].iterations % self.config.record_every == 0
+        # A compiled network gives its gradients once, and a record takes them twice.
+        code = (self.network.encoder if recording else self.encode)(x)
         cut = code.detach().requires_grad_(True)
         fake, rebuilt = self.generate(self._prior(x)), self.generate(cut)
         with torch.no_grad():
@@ -118,7 +120,7 @@ class SepiadStep:
         game = torch.autograd.grad(-on_fake, generator)
         *rebuild, pull = torch.autograd.grad(reconstruction, [*generator, cut])
         weights = {name: balance.weight for name, balance in self.balance.items()}
-        if self.balance["encoder"].iterations % self.config.record_every == 0:
+        if recording:
             weights = self._record(code, push, pull, game, rebuild)
         encoded = torch.autograd.grad(code, encoder, (push + weights["encoder"] * pull).to(code))
         for parameter, gradient in zip(encoder, encoded, strict=True):
