@@ -13,25 +13,10 @@ from typing import Any
 
 import pytest
 
-from normscan.cli.__main__ import main
 from normscan.families import names
 
 VERBS = ["train", "score", "evaluate", "export", "verify", "inspect", "doctor", "demo"]
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run `normscan ARGS` in this process -> exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["normscan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
 
 
 def data(out: str) -> Any:

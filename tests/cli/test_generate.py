@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from image_files import disc
-from normscan.cli.__main__ import main
 from normscan.cli.generate import parse_size
 from normscan.data.generated import read_generated
 from normscan.data.read import read_image, write_image
@@ -19,18 +17,6 @@ from normscan.generate import generator, names
 
 Call = Callable[..., tuple[int, str, str]]
 TINY = [part for name, value in generator("singan").tiny.items() for part in ("--set", f"{name}={value}")]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["normscan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
 
 
 @pytest.mark.parametrize("name", names())
