@@ -67,6 +67,8 @@ def test_groups_and_masks_go_with_them(top: Path) -> None:
     ("lists", "message"),
     [
         ({"train": "b/0.png\nb/9.png\nb/8.png\n"}, r"train.txt, line 2: b/9.png is no file.*1 more.*relative"),
+        ({"train": "b/../b/0.png\n"}, r"train.txt, line 1: b/../b/0.png is no file.*relative to the folder"),
+        ({"train": "/b/0.png\n"}, r"train.txt, line 1: /b/0.png is no file"),
         ({"train": "b/0.png\nb/0.png\n"}, r"train.txt, line 2: b/0.png is in train.txt, line 1 already"),
         ({"train": "b/0.png\n", "test": "b/0.png,0\n"}, r"test.txt, line 1: b/0.png is in train.txt, line 1 already"),
         ({"train": "b/0.png\n", "validation": "b/./0.png\n"}, r"validation.txt, line 1: b/0.png is in train.txt"),
@@ -79,6 +81,18 @@ def test_groups_and_masks_go_with_them(top: Path) -> None:
 def test_wrong_lists_are_told(top: Path, lists: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_layout(write(top, **lists))
+
+
+def test_an_absolute_name_is_refused_even_where_it_exists(top: Path) -> None:
+    with pytest.raises(InputError, match="relative to the folder of the list"):
+        read_layout(write(top, train=f"{top / 'b' / '0.png'}\n"))
+
+
+def test_masks_that_fit_nothing_are_refused(top: Path) -> None:
+    (top / "ground_truth").mkdir()
+    write_image(top / "ground_truth" / "1.png", np.full((8, 8), 255, np.uint8))
+    with pytest.raises(InputError, match=r"no test image goes with it.*path in the list"):
+        read_layout(write(top, train="b/0.png\n", test="a/1.png,1\n"))
 
 
 def test_a_test_list_may_come_alone(top: Path) -> None:

@@ -19,7 +19,7 @@ import csv
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -113,9 +113,7 @@ def read_layout(root: PathLike, *, training: bool = True) -> list[Record]:
             place = PurePosixPath(*image.relative_to(top).parts[1:]).with_suffix("")
             mask = masks.get(place) if split == "test" else None
             records.append(Record(image, label=label, split=split, group=groups.get(image), mask=mask))
-    if masks and not any(record.mask for record in records):
-        first = next(iter(masks.values()))
-        raise InputError(f"{first}: no test image goes with it, nor with {len(masks) - 1} other masks; {_MASK_NAMES}")
+    _refuse_idle(masks, records, _MASK_NAMES)
     return sorted(records, key=lambda record: record.path)
 
 
@@ -131,7 +129,17 @@ def _listed(top: Path, *, training: bool) -> list[Record]:
         place = PurePosixPath(*record.path.relative_to(top).parts).with_suffix("")
         mask = masks.get(place) if record.split == "test" else None
         found.append(replace(record, group=groups.get(record.path), mask=mask))
+    _refuse_idle(
+        masks, found, "expected ground_truth/<the image's path in the list>, perhaps with _mask before the suffix"
+    )
     return sorted(found, key=lambda record: record.path)
+
+
+def _refuse_idle(masks: Mapping[PurePosixPath, Path], records: Iterable[Record], expected: str) -> None:
+    """Masks that go with no image at all have wrong names."""
+    if masks and not any(record.mask for record in records):
+        first = next(iter(masks.values()))
+        raise InputError(f"{first}: no test image goes with it, nor with {len(masks) - 1} other masks; {expected}")
 
 
 _Key = tuple[str, str]  # split, the folder's name as it is written

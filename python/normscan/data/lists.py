@@ -54,7 +54,8 @@ def read_lists(top: Path) -> list[Record]:
             where = f"{top / name}, line {number}"
             place, label = _parsed(line)
             image = top / place
-            if not image.is_file():
+            outside = PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts
+            if outside or not image.is_file():
                 missing.append((where, place))
                 continue
             if image in seen:

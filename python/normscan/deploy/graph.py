@@ -19,13 +19,19 @@ def distances_in_graph(network: nn.Module, spec: ScoringSpec) -> tuple[nn.Module
 
     Distances that look through a window (ssim, cs) stay as they are. A `UsageError` where no other is left.
     """
-    moved = {f"distance_{i}": term for i, term in enumerate(spec.terms, start=1) if _fits(term)}
+    moved: dict[str, Term] = {}
+    terms: list[Term] = []
+    kept: list[str] = []
+    for i, term in enumerate(spec.terms, start=1):
+        if _fits(term):
+            moved[f"distance_{i}"] = term
+            terms.append(_as_value(term, f"distance_{i}"))
+        else:
+            terms.append(term)
+            kept += term.of
     if not moved:
         raise UsageError(f"{spec.family} has no distance of {', '.join(METRICS)} that the graph could hold")
-    names = {id(term): name for name, term in moved.items()}
-    terms = tuple(_as_value(term, names[id(term)]) if id(term) in names else term for term in spec.terms)
-    kept = [name for term in spec.terms if id(term) not in names for name in term.of]
-    return _WithDistances(network, moved, list(dict.fromkeys(kept))), replace(spec, terms=terms)
+    return _WithDistances(network, moved, list(dict.fromkeys(kept))), replace(spec, terms=tuple(terms))
 
 
 def _fits(term: Term) -> bool:

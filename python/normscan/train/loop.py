@@ -92,7 +92,7 @@ class Loop:
                 save_checkpoint(folder / "checkpoints", self.state_dict())
                 if asked:
                     raise KeyboardInterrupt
-        if self.best_weights and not schedule.keeps_last:
+        if self.best_weights:
             self.network.load_state_dict(self.best_weights)
 
     def _epoch(self, folder: Path, asked: list[bool]) -> None:
@@ -169,7 +169,8 @@ class Loop:
         found: Validation = self.validator(self.network)
         if found.separation > progress.best:
             progress.best, progress.stale = found.separation, 0
-            self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            if not self.step.schedule.keeps_last:
+                self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         else:
             progress.stale += 1
         self.step.validated(progress.stale)
