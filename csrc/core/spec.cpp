@@ -37,6 +37,12 @@ InputSpec read_input(const Field& field) {
     return input;
 }
 
+double read_share(const Field& field) {
+    const double share = field.number(0.0, 1.0);
+    if (!(share > 0.0)) field.fail_expected("a share > 0 and <= 1");
+    return share;
+}
+
 // "mean", "max", {"topk": share}, {"quantile": q} or {"area": threshold}
 Pooling read_pooling(const Field& field) {
     if (field.is_text()) {
@@ -49,9 +55,7 @@ Pooling read_pooling(const Field& field) {
     if (field.object().size() != 1) field.fail_expected(expected);
     if (!f["quantile"].absent()) return {PoolMethod::quantile, f["quantile"].number(0.0, 1.0)};
     if (!f["area"].absent()) return {PoolMethod::area, f["area"].number()};
-    const double share = f["topk"].number(0.0, 1.0);
-    if (!(share > 0.0)) f["topk"].fail_expected("a share > 0 and <= 1");
-    return {PoolMethod::topk, share};
+    return {PoolMethod::topk, read_share(f["topk"])};
 }
 
 void read_distance(const Fields& f, Term& term) {
@@ -159,10 +163,35 @@ MapSpec read_map(const Field& field) {
     return map;
 }
 
+// "mean", "max", "noisy_or", {"topk": share} or {"fraction": threshold}
+void read_group_pool(const Field& field, GroupSpec& group) {
+    if (field.is_text()) {
+        constexpr std::array<std::string_view, 3> plain = {"mean", "max", "noisy_or"};
+        group.pool = field.one_of<GroupMethod>(plain);
+        return;
+    }
+    const std::string expected = R"("mean", "max", "noisy_or", {"topk": share} or {"fraction": threshold})";
+    if (field.empty()) field.fail_expected(expected);
+    const Fields f(field, {"topk", "fraction"});
+    if (field.object().size() != 1) field.fail_expected(expected);
+    group.pool = f["topk"].absent() ? GroupMethod::fraction : GroupMethod::topk;
+    group.parameter = group.pool == GroupMethod::topk ? read_share(f["topk"]) : f["fraction"].number();
+}
+
 std::optional<GroupSpec> read_group(const Field& field) {
     if (field.empty()) return std::nullopt;
-    const Fields f(field, {"pool", "threshold"});
-    return GroupSpec{f["pool"].one_of<GroupMethod>(group_names), f["threshold"].number()};
+    const Fields f(field, {"pool", "positive", "high"});
+    GroupSpec group;
+    read_group_pool(f["pool"], group);
+    const Field positive = f["positive"], high = f["high"];
+    if (!positive.empty()) group.positive = positive.number();
+    if (high.empty()) return group;
+    group.high = high.number();
+    if (!group.positive) high.fail_expected("null, since " + positive.path() + " is null");
+    if (*group.high < *group.positive) {
+        high.fail_expected("a number >= " + json::number_text(*group.positive) + ", which is " + positive.path());
+    }
+    return group;
 }
 
 std::optional<Calibration> read_calibration(const Field& field) {

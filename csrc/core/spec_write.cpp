@@ -33,6 +33,10 @@ Value write(const Pooling& pool) {
     return {Object{{std::get<std::string>(method.data), number(pool.parameter)}}};
 }
 
+Value write(const std::optional<double>& value) {
+    return value ? number(*value) : Value{nullptr};
+}
+
 Value write(const InputSpec& input) {
     return {Object{{"height", number(input.height)},
                    {"width", number(input.width)},
@@ -48,7 +52,7 @@ Value write(const Term& term) {
     Object object = {{"op", name(term_op_names, term.op)},
                      {"of", {of}},
                      {"pool", write(term.pool)},
-                     {"scale", term.scale ? number(*term.scale) : Value{nullptr}},
+                     {"scale", write(term.scale)},
                      {"weight", number(term.weight)}};
     if (term.op == TermOp::value) {
         object.emplace_back("per", name(per_names, term.per));
@@ -75,7 +79,11 @@ Value write(const MapSpec& map) {
 }
 
 Value write(const GroupSpec& group) {
-    return {Object{{"pool", name(group_names, group.pool)}, {"threshold", number(group.threshold)}}};
+    Value pool = name(group_names, group.pool);
+    if (group.pool == GroupMethod::topk || group.pool == GroupMethod::fraction) {
+        pool = {Object{{std::get<std::string>(pool.data), number(group.parameter)}}};
+    }
+    return {Object{{"pool", pool}, {"positive", write(group.positive)}, {"high", write(group.high)}}};
 }
 
 Value write(const Calibration& c) {

@@ -27,17 +27,6 @@ std::vector<T> values(const kernels::Map<const T>& map, std::int64_t height) {
     return all;
 }
 
-// Mean of the ceil(share * n) largest. They are summed in order of size, so that ties and layouts do not matter.
-template <class T>
-double top_mean(std::vector<T> all, double share) {
-    const auto k = static_cast<std::ptrdiff_t>(topk_count(share, static_cast<std::int64_t>(all.size())));
-    std::nth_element(all.begin(), all.begin() + (k - 1), all.end(), std::greater<>());
-    std::sort(all.begin(), all.begin() + k);
-    double sum = 0.0;
-    for (auto value = all.begin(); value != all.begin() + k; ++value) sum += static_cast<double>(*value);
-    return sum / static_cast<double>(k);
-}
-
 // Linear interpolation between order statistics, numpy's default.
 template <class T>
 double quantile(std::vector<T> all, double q) {
@@ -100,8 +89,10 @@ double pool_one(const kernels::Map<const T>& map, std::int64_t height, PoolMetho
             return sum / static_cast<double>(height * map.width);
         case PoolMethod::max:
             return maximum;
-        case PoolMethod::topk:
-            return top_mean(values(map, height), parameter);
+        case PoolMethod::topk: {
+            std::vector<T> all = values(map, height);
+            return top_mean(all.data(), all.data() + all.size(), parameter);
+        }
         case PoolMethod::quantile:
             return quantile(values(map, height), parameter);
         case PoolMethod::area:

@@ -28,7 +28,7 @@ _Metric = Literal["l1", "l2", "cosine", "relative_l1", "ssim", "cs"]
 _Output = Literal["squared_distance", "saturated", "nll"]
 _Fuse = Literal["sum", "product"]
 _Pool = Literal["mean", "max", "topk", "quantile", "area"]
-_Group = Literal["mean", "max", "fraction"]
+_Group = Literal["mean", "max", "noisy_or", "topk", "fraction"]
 
 def set_threads(n: int) -> None:
     """Threads of the pool, the caller included: 1..1024."""
@@ -182,7 +182,10 @@ def pool(map: Tensor, out: Tensor, *, method: _Pool | str, parameter: float = 0.
     """map [N,H,W] -> out [N]. parameter: topk share (0,1], quantile 0..1, area threshold."""
 
 def aggregate(scores: Tensor, groups: Tensor, out: Tensor, *, method: _Group | str, parameter: float = 0.0) -> None:
-    """scores [N] float64, groups [N] int64 in 0..G-1 -> out [G] float64. parameter: the threshold of "fraction"."""
+    """scores [N] float64, groups [N] int64 in 0..G-1 -> out [G] float64.
+
+    parameter: the threshold of "fraction", the share in (0,1] of "topk". "noisy_or" takes probabilities in 0..1.
+    """
 
 class ScoringSpec:
     def __init__(self, json: str) -> None:

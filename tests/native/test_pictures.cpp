@@ -143,21 +143,33 @@ TEST(aggregate_everywhere) {
         for (const Layout layout : layouts) {
             Array<double> scores({n}, layout), out({3}, layout);
             Array<std::int64_t> groups({n}, layout);
-            scores.fill(1);
-            Doubles sum(3, 0.0), largest(3, -2.0), above(3, 0.0), members(3, 0.0);
+            scores.fill(1, 0.0);
+            Doubles sum(3, 0.0), largest(3, -2.0), above(3, 0.0), missed(3, 1.0), members(3, 0.0);
+            std::array<Doubles, 3> all;
             for (std::int64_t i = 0; i < n; ++i) {
                 const auto g = static_cast<std::size_t>(groups.element(i) = (i * 7) % 3);
                 const double x = scores.element(i);
                 sum[g] += x, members[g] += 1.0, above[g] += x > 0.2;
                 largest[g] = std::max(largest[g], x);
+                missed[g] *= 1.0 - x;
+                all[g].push_back(x);
             }
-            for (std::size_t g = 0; g < 3; ++g) sum[g] /= members[g], above[g] /= members[g];
+            Doubles top(3, 0.0), any;
+            for (std::size_t g = 0; g < 3; ++g) {
+                sum[g] /= members[g], above[g] /= members[g];
+                any.push_back(1.0 - missed[g]);
+                std::sort(all[g].rbegin(), all[g].rend());
+                const auto k = static_cast<std::size_t>(std::ceil(0.2 * members[g]));
+                for (std::size_t i = 0; i < k; ++i) top[g] += all[g][i] / static_cast<double>(k);
+            }
             const auto found = [&](GroupMethod method) {
                 with_any_threads([&] { aggregate(scores, groups, out, method, 0.2); }, out);
             };
             found(GroupMethod::mean), expect("aggregate mean", out, sum, 1e-13);
             found(GroupMethod::max), expect("aggregate max", out, largest, 0.0);
             found(GroupMethod::fraction), expect("aggregate fraction", out, above, 1e-13);
+            found(GroupMethod::topk), expect("aggregate topk", out, top, 1e-13);
+            found(GroupMethod::noisy_or), expect("aggregate noisy_or", out, any, 1e-13);
         }
     }
 }

@@ -10,10 +10,13 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from normscan import _native
-from normscan.errors import ArgumentError, ConfigError, InputError
+from normscan.errors import ArgumentError, ConfigError, ImageError, InputError
+from normscan.scoring.scorer import Scorer
+from normscan.scoring.spec import Group, Input, Pool, ScoringSpec, Term
 
 Spec = dict[str, Any]
 
@@ -27,6 +30,7 @@ CALIBRATION: Spec = {
     "target_specificity": 0.95,
     "interval": [0.87, 0.98],
 }
+GROUP: Spec = {"pool": {"fraction": 0.5}, "positive": 0.1, "high": 0.4}
 VALID: Spec = {
     "schema": 1,
     "family": "ocad",
@@ -101,8 +105,11 @@ def test_defaults_are_written_out() -> None:
         ("input.mean", [0.485, 0.456, 0.406]),
         ("map.size", [16, 24]),
         ("map.blur_sigma", 4.0),
-        ("group", {"pool": "fraction", "threshold": 0.5}),
-        ("group", {"pool": "max", "threshold": 1.5}),
+        ("group", {"pool": "mean", "positive": None, "high": None}),
+        ("group", {"pool": "max", "positive": 1.5, "high": None}),
+        ("group", {"pool": "noisy_or", "positive": 0.5, "high": 0.5}),
+        ("group", {"pool": {"topk": 0.1}, "positive": -2, "high": 3}),
+        ("group", {"pool": {"fraction": 0.5}, "positive": 0, "high": 0.25}),
         ("calibration", CALIBRATION),
         ("family", 'стальной "лист" \\ \n 漢字 \U0001f9e0'),
     ],
@@ -244,18 +251,19 @@ def test_a_missing_inner_field_is_named(path: str) -> None:
         ("terms[0].metrics", "metric"),
         ("terms[1].stat", "stats"),
         ("map.blur", "blur_sigma"),
-        ("group.treshold", "threshold"),
+        ("group.postive", "positive"),
+        ("group.threshold", "positive"),
         ("calibration.threshhold", "threshold"),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_one(path: str, nearest: str) -> None:
-    spec = {**VALID, "group": {"pool": "max", "threshold": 1.0}, "calibration": CALIBRATION}
+    spec = {**VALID, "group": GROUP, "calibration": CALIBRATION}
     message = refused(json.dumps(changed(spec, path, 1)))
     assert path in message
     assert re.search(rf"\b{nearest}\b", message.replace(path, "")), message
 
 
-FULL: Spec = {**WRITTEN_OUT, "group": {"pool": "max", "threshold": 1.0}, "calibration": CALIBRATION}
+FULL: Spec = {**WRITTEN_OUT, "group": GROUP, "calibration": CALIBRATION}
 
 
 @pytest.mark.parametrize(
@@ -335,8 +343,19 @@ FULL: Spec = {**WRITTEN_OUT, "group": {"pool": "max", "threshold": 1.0}, "calibr
         ("map.blur_sigma", -1, "-1"),
         ("map.blur_sigma", None, "null"),
         ("group", "max", "object"),
-        ("group.pool", "median", "fraction"),
-        ("group.threshold", None, "null"),
+        ("group.pool", "median", "noisy_or"),
+        ("group.pool", "fraction", "mean, max, noisy_or"),
+        ("group.pool", None, '{"fraction": threshold}'),
+        ("group.pool", ABSENT, '{"fraction": threshold}'),
+        ("group.pool", {}, '{"fraction": threshold}'),
+        ("group.pool", {"topk": 0.1, "fraction": 0.5}, '{"fraction": threshold}'),
+        ("group.pool", {"quantile": 0.5}, "topk, fraction"),
+        ("group.pool.fraction", None, "null"),
+        ("group.pool", {"topk": 0}, "a share > 0"),
+        ("group.pool", {"topk": 1.5}, "1.5"),
+        ("group.positive", "0.1", "a number"),
+        ("group.high", True, "a number"),
+        ("group.high", 0.05, "is 0.05, expected a number >= 0.1, which is group.positive"),
         ("calibration", 1.5, "object"),
         ("calibration.threshold", "high", "high"),
         ("calibration.target_specificity", 1.5, "1.5"),
@@ -359,7 +378,9 @@ NUMBERS = (
     "terms[0].scale",
     "terms[0].weight",
     "map.blur_sigma",
-    "group.threshold",
+    "group.pool.fraction",
+    "group.positive",
+    "group.high",
     "calibration.threshold",
     "calibration.interval[1]",
 )
@@ -382,6 +403,62 @@ def test_a_pool_parameter_that_is_not_finite_is_refused(key: str) -> None:
 def test_a_window_is_for_ssim_and_cs_only(metric: str) -> None:
     message = refused(json.dumps(changed(FULL, "terms[0].metric", metric)))
     assert "terms[0].window" in message
+
+
+@pytest.mark.parametrize("positive", [None, ABSENT])
+def test_a_high_density_needs_a_positive_one(positive: object) -> None:
+    message = refused(json.dumps(changed(FULL, "group.positive", positive)))
+    assert "group.high is 0.4, expected null, since group.positive is null" in message
+
+
+def test_the_thresholds_of_a_group_are_written_as_null_where_they_are_not_given() -> None:
+    written = json.loads(canonical({**VALID, "group": {"pool": "max"}}))["group"]
+    assert written == {"pool": "max", "positive": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    "group", [Group("max"), Group("noisy_or", positive=0.5), Group({"topk": 0.2}, 1, 2), Group({"fraction": 0.5}, 0, 0)]
+)
+def test_a_group_is_the_same_from_its_own_text(group: Group) -> None:
+    spec = ScoringSpec("test", Input(8, 8), (Term("distance", ("a", "b"), metric="l1"),), group=group)
+    assert ScoringSpec.from_json(spec.native().json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("positive", "high", "expected"),
+    [
+        (None, None, [None] * 4),
+        (1.0, None, ["negative", "negative", "positive", "positive"]),
+        (1.0, 2.0, ["negative", "negative", "low", "high"]),
+        (1.0, 1.0, ["negative", "negative", "high", "high"]),
+    ],
+)
+def test_the_density_that_a_score_says(positive: float | None, high: float | None, expected: list[str | None]) -> None:
+    """At a threshold is not above it."""
+    group = Group("max", positive, high)
+    assert [group.density(score) for score in (0.5, 1.0, 2.0, 2.5)] == expected
+
+
+@pytest.mark.parametrize("positive", [None, 1.0])
+def test_a_group_without_a_score_has_no_density(positive: float | None) -> None:
+    with pytest.raises(ImageError, match="nan, expected a finite number"):
+        Group("max", positive).density(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        ("mean", {"a": 0.25, "b": 0.5}),
+        ("max", {"a": 0.5, "b": 0.5}),
+        ("noisy_or", {"a": 0.5, "b": 0.5}),
+        ({"topk": 0.5}, {"a": 0.5, "b": 0.5}),
+        ({"fraction": 0.25}, {"a": 0.5, "b": 1.0}),
+    ],
+)
+def test_the_scorer_groups_by_the_rule(pool: Pool, expected: dict[str, float]) -> None:
+    term = Term("distance", ("a", "b"), metric="l1")
+    scorer = Scorer(ScoringSpec("test", Input(8, 8), (term,), group=Group(pool)), {})
+    assert scorer.group(np.array([0.5, 0.5, 0.0]), ["a", "b", "a"]) == expected
 
 
 def test_all_weights_zero_are_refused() -> None:

@@ -36,8 +36,8 @@ inline constexpr std::array<std::string_view, 3> gaussian_output_names = {"squar
 enum class PoolMethod { mean, max, topk, quantile, area };
 inline constexpr std::array<std::string_view, 5> pool_names = {"mean", "max", "topk", "quantile", "area"};
 
-enum class GroupMethod { mean, max, fraction };
-inline constexpr std::array<std::string_view, 3> group_names = {"mean", "max", "fraction"};
+enum class GroupMethod { mean, max, noisy_or, topk, fraction };
+inline constexpr std::array<std::string_view, 5> group_names = {"mean", "max", "noisy_or", "topk", "fraction"};
 
 // The place of `name` in a table above, as its enumerator; nothing when it is not there.
 template <class Enum, std::size_t n>
@@ -150,6 +150,8 @@ void pool(const Tensor& map, const Tensor& out, PoolMethod method, double parame
 std::vector<double> pool(const Tensor& map, PoolMethod method, double parameter = 0.0);
 
 // scores [N] float64, groups [N] int64 in 0..G-1 -> out [G] float64. A group without members is an error.
+// parameter: of fraction the threshold (the share of scores above it), of topk the share in (0,1] whose mean is taken
+// (of the highest; at least one). noisy_or: 1 - prod(1 - p), scores are probabilities in 0..1.
 void aggregate(const Tensor& scores, const Tensor& groups, const Tensor& out, GroupMethod method,
                double parameter = 0.0);
 

@@ -61,7 +61,9 @@ struct MapSpec {
 
 struct GroupSpec {
     GroupMethod pool = GroupMethod::max;
-    double threshold = 0.0;
+    double parameter = 0.0;          // topk: share; fraction: threshold
+    std::optional<double> positive;  // a group is positive where its score > this
+    std::optional<double> high;      // and of high density where its score > this; at least `positive`
 };
 
 struct Calibration {

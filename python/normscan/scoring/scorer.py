@@ -66,10 +66,11 @@ class Scorer:
 
     def group(self, scores: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
         """One score for each group (patient, lesion), by the spec's rule."""
-        if (rule := self.spec.group) is None:
-            raise ArgumentError("the spec has no group rule, expected {'pool': 'mean'|'max'|'fraction'} in spec.group")
+        if (group := self.spec.group) is None:
+            raise ArgumentError("the spec has no group rule, expected one in spec.group, as {'pool': 'max'}")
         names, index = np.unique(np.asarray(groups), return_inverse=True)
         out = np.empty(len(names), np.float64)
         scores = np.asarray(scores, np.float64)
-        _native.aggregate(scores, index.astype(np.int64), out, method=rule.pool, parameter=rule.threshold)
+        method, parameter = group.rule
+        _native.aggregate(scores, index.astype(np.int64), out, method=method, parameter=parameter)
         return dict(zip(names.tolist(), out.tolist(), strict=True))

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from math import isfinite
+from typing import Any, Literal, Self
 
 from normscan import _native
+from normscan.errors import ImageError
 from normscan.scoring.calibrate import Calibration
 
 Pool = str | dict[str, float]
 """How a map becomes a number: "mean", "max", {"topk": share}, {"quantile": q} or {"area": threshold}."""
+
+Density = Literal["negative", "positive", "low", "high"]
+"""What a group's score says: "positive" where the spec has no second threshold, else "low" or "high"."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,34 @@ class Map:
 
 @dataclass(frozen=True)
 class Group:
-    """How a group's scores (patient, lesion) become one: "mean", "max", "fraction" (of scores over `threshold`)."""
+    """How the scores of a group (patient, lesion, slide) become one, and what that one says."""
 
-    pool: str
-    threshold: float = 0.0
+    pool: Pool
+    """"mean", "max", "noisy_or" (of probabilities), {"topk": share} or {"fraction": threshold} (of scores above it)."""
+    positive: float | None = None
+    """A group is positive where its score > this."""
+    high: float | None = None
+    """A positive group is of high density where its score > this, else of low density."""
+
+    @property
+    def rule(self) -> tuple[str, float]:
+        """The pool as method and parameter of the native `aggregate`."""
+        if isinstance(self.pool, str):
+            return self.pool, 0.0
+        ((method, parameter),) = self.pool.items()
+        return method, parameter
+
+    def density(self, score: float) -> Density | None:
+        """What the score of a group says; None without `positive`. A NaN is an error, never a diagnosis."""
+        if not isfinite(score):
+            raise ImageError(f"the score of the group is {score}, expected a finite number: one of its images has none")
+        if self.positive is None:
+            return None
+        if score <= self.positive:
+            return "negative"
+        if self.high is None:
+            return "positive"
+        return "high" if score > self.high else "low"
 
 
 @dataclass(frozen=True)
