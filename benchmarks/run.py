@@ -14,7 +14,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the references and 
 from records import results_file, store_records
 from timing import EFFORTS, QUICK, Case, Measured, measure, set_threads
 
-OPS = ("gaussian", "distance", "attention", "prepare", "resample", "smooth", "pool")
+ON_GPU = ("gaussian", "distance", "attention", "prepare", "resample", "smooth", "pool")
+OPS = (*ON_GPU, "stain")
 
 
 def main() -> int:
@@ -44,9 +45,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-store", action="store_true", help="leave the results file as it is")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="of the results file, instead of results/")
     options = parser.parse_args()
-    if unknown := set(options.ops) - set(OPS):
-        parser.error(f"no such op: {', '.join(sorted(unknown))}; there are {', '.join(OPS)}")
-    options.ops = options.ops or OPS
+    known = ON_GPU if options.device == "cuda" or options.quick else OPS
+    if unknown := set(options.ops) - set(known):
+        parser.error(f"no such op: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    options.ops = options.ops or known
     if options.device == "cuda":
         import torch
 

@@ -51,6 +51,8 @@ TABLE: dict[tuple[str, str], Tolerance] = {
         1e-3, 5e-4, "the forward's error in the variances, divided by C2 again"
     ),
     ("distance_ssim_backward", "float64"): Tolerance(1e-9, 1e-10, "as float32, in units of its eps"),
+    ("stain", "float32"): Tolerance(2e-7, 1e-12, "in double, rounded once; counts of red pixels are whole numbers"),
+    ("stain", "float64"): Tolerance(1e-12, 1e-15, "a difference of residuals of about 1, squared"),
     ("distance_maps", "float32"): Tolerance(
         1e-5, 5e-6, "as distance; its factors and weights are rounded like resample's"
     ),

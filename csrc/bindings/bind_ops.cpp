@@ -114,6 +114,18 @@ void py_attention_backward(Object grad_out, Object q, Object k, Object v, Object
                        c.grad_bias.get(), pointer(c.gate));
 }
 
+void py_stain(Object a, Object b, Object out, const std::string& metric, double cut, const std::vector<double>& hue,
+              double least_saturation, std::optional<int> window) {
+    const auto what = choice<StainMetric>("stain", "metric", stain_metric_names, metric);
+    if (hue.size() != 2) {
+        throw Error(Error::Kind::argument,
+                    "stain: hue has " + std::to_string(hue.size()) + " values, expected two: from and to");
+    }
+    const Imported x("stain: a", a), y("stain: b", b), o("stain: out", out);
+    const py::gil_scoped_release release;
+    stain(x, y, o, {what, cut, {hue[0], hue[1]}, least_saturation, window});
+}
+
 void py_resample(Object map, Object out) {
     const Imported m("resample: map", map), o("resample: out", out);
     const py::gil_scoped_release release;
@@ -151,6 +163,8 @@ void bind_ops(py::module_& module) {
                py::kw_only(), "metric"_a, "window"_a = 11);
     module.def("distance_maps", &py_distance_maps, "levels"_a, "out_map"_a, "out_score"_a, py::kw_only(), "metric"_a,
                "weights"_a, "fuse"_a, "sigma"_a, "pool"_a, "parameter"_a = 0.0);
+    module.def("stain", &py_stain, "a"_a, "b"_a, "out"_a, py::kw_only(), "metric"_a, "cut"_a = Stain{}.cut,
+               "hue"_a = Stain{}.hue, "least_saturation"_a = Stain{}.least_saturation, "window"_a = py::none());
     module.def("attention", &py_attention, "q"_a, "k"_a, "v"_a, "out"_a, "lse"_a, "bias"_a = py::none(),
                "residual"_a = py::none(), "gamma"_a = py::none(), "attended"_a = py::none(), py::kw_only(), "scale"_a,
                "grid"_a = py::none());

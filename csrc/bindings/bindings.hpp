@@ -14,7 +14,7 @@ namespace normscan::bindings {
 
 void register_errors();
 void bind_core(pybind11::module_& module);  // threads, instruction sets, build, prepare, restore, aggregate
-void bind_ops(pybind11::module_& module);   // gaussian, distance, attention, resample, smooth, pool
+void bind_ops(pybind11::module_& module);   // gaussian, distance, stain, attention, resample, smooth, pool
 void bind_spec(pybind11::module_& module);  // ScoringSpec, Scorer
 void bind_cuda(pybind11::module_& module);  // Stream (the module _cuda)
 

@@ -273,7 +273,7 @@ std::int64_t Scorer::check(const NamedTensors& outputs) const {
     for (std::size_t t = 0; t < spec_.terms.size(); ++t) {
         const Term& term = spec_.terms[t];
         for (const std::string& name : term.of) check_output(t, name, find(outputs, name, "output"), n);
-        if (term.op == TermOp::distance) {
+        if (compares_two(term.op)) {
             const std::string a = quoted_name(term.of[0]), b = quoted_name(term.of[1]);
             Check("scorer").same_shape({a, find(outputs, term.of[0], "output")},
                                        {b, find(outputs, term.of[1], "output")});
@@ -286,7 +286,7 @@ void Scorer::check_output(std::size_t t, const std::string& name, const Tensor& 
     const Check check("scorer");
     const Term& term = spec_.terms[t];
     const std::string called = quoted_name(name);
-    const bool vector = term.op != TermOp::distance && term.per == Per::vector;
+    const bool vector = !compares_two(term.op) && term.per == Per::vector;
     check.rank({called, output}, {vector ? 2 : 4}, vector ? "[N,D]" : "[N,C,H,W]");
     check.dtype({called, output}, {DType::float32});
     check.strides({called, output});
@@ -295,6 +295,9 @@ void Scorer::check_output(std::size_t t, const std::string& name, const Tensor& 
     }
     for (int i = 1; i < output.rank; ++i) {
         if (output.size(i) == 0) check.fail(called, " is empty, shape ", shape_text(output));
+    }
+    if (term.op == TermOp::stain && output.size(1) != 3) {
+        check.fail(called, " has ", output.size(1), " channels, expected 3: red, green and blue");
     }
     if (term.op == TermOp::value && output.size(1) != 1) {
         check.fail(called, " has ", output.size(1), " channels, expected 1: a value for each ",
@@ -326,6 +329,8 @@ void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor
         const TermMap& map = term_maps.emplace_back(judged);
         if (term.op == TermOp::distance) {
             distance(judged, find(outputs, term.of[1], "output"), map.maps(), term.metric, term.window);
+        } else if (term.op == TermOp::stain) {
+            stain(judged, find(outputs, term.of[1], "output"), map.maps(), term.stain);
         } else if (term.op == TermOp::value) {
             take(judged, map);
         } else {

@@ -58,14 +58,37 @@ Pooling read_pooling(const Field& field) {
     return {PoolMethod::topk, read_share(f["topk"])};
 }
 
+int read_window(const Field& field) {
+    const auto window = static_cast<int>(field.integer(3, largest_window));
+    if (window % 2 == 0) field.fail_expected("an odd number");
+    return window;
+}
+
 void read_distance(const Fields& f, Term& term) {
     term.metric = f["metric"].one_of<Metric>(metric_names);
     const Field window = f["window"];
     if (window.absent()) return;
     if (term.metric != Metric::ssim && term.metric != Metric::cs)
         window.fail("is for metrics ssim and cs only; leave it out");
-    term.window = static_cast<int>(window.integer(3, largest_window));
-    if (term.window % 2 == 0) window.fail_expected("an odd number");
+    term.window = read_window(window);
+}
+
+void read_stain(const Fields& f, Stain& stain) {
+    stain.metric = f["metric"].one_of<StainMetric>(stain_metric_names);
+    const Field cut = f["cut"], hue = f["hue"], saturation = f["least_saturation"], window = f["window"];
+    const bool residual = stain.metric == StainMetric::residual;
+    if (!residual && !cut.absent()) cut.fail("is for metric residual only; leave it out");
+    for (const Field& other : {hue, saturation, window}) {
+        if (residual && !other.absent()) other.fail("is for metric red_ratio only; leave it out");
+    }
+    if (!cut.absent()) stain.cut = cut.number(-1.0, 1.0);
+    if (!hue.absent()) {
+        const std::vector<Field> ends = hue.items();
+        if (ends.size() != 2) hue.fail_expected("[from, to] in degrees");
+        stain.hue = {ends[0].number(0.0, 360.0), ends[1].number(0.0, 360.0)};
+    }
+    if (!saturation.absent()) stain.least_saturation = saturation.number(0.0, 1.0);
+    if (!window.absent()) stain.window = read_window(window);
 }
 
 // Of a Gaussian or a mixture.
@@ -100,6 +123,8 @@ void read_op(const Fields& f, Term& term) {
     switch (term.op) {
         case TermOp::distance:
             return read_distance(f, term);
+        case TermOp::stain:
+            return read_stain(f, term.stain);
         case TermOp::gaussian:
         case TermOp::gaussian_mixture:
             return read_gaussian(f, term);
@@ -112,6 +137,9 @@ Fields term_fields(const Field& field, TermOp op) {
     switch (op) {
         case TermOp::distance:
             return {field, {"op", "of", "metric", "window", "pool", "scale", "weight"}};
+        case TermOp::stain:
+            return {field,
+                    {"op", "of", "metric", "cut", "hue", "least_saturation", "window", "pool", "scale", "weight"}};
         case TermOp::gaussian:
             return {field, {"op", "of", "stats", "form", "per", "output", "saturation", "pool", "scale", "weight"}};
         case TermOp::gaussian_mixture:
@@ -128,11 +156,11 @@ Term read_term(const Field& field) {
                                     [](const auto& member) { return member.first == "op"; });
     term.op = Field(entry == field.object().end() ? nullptr : &entry->second, field.path() + ".op")
                   .one_of<TermOp>(term_op_names);
-    const bool distance = term.op == TermOp::distance;
+    const bool two = compares_two(term.op);
     const Fields f = term_fields(field, term.op);
     for (const Field& name : f["of"].items()) term.of.push_back(name.text());
-    if (term.of.size() != (distance ? 2u : 1u)) {
-        f["of"].fail_expected(distance ? "two names: what is judged, and its reference" : "one name");
+    if (term.of.size() != (two ? 2u : 1u)) {
+        f["of"].fail_expected(two ? "two names: what is judged, and its reference" : "one name");
     }
     read_op(f, term);
     if (!f["pool"].absent()) term.pool = read_pooling(f["pool"]);
@@ -141,7 +169,7 @@ Term read_term(const Field& field) {
         if (!(*term.scale > 0.0)) f["scale"].fail_expected("a number > 0, or null");
     }
     if (!f["weight"].absent()) term.weight = f["weight"].number(0.0);
-    if (!distance && term.per == Per::vector && term.pool.method != PoolMethod::mean) {
+    if (!two && term.per == Per::vector && term.pool.method != PoolMethod::mean) {
         f["pool"].fail_expected("\"mean\" or nothing: a vector has no positions to pool");
     }
     return term;
@@ -210,6 +238,21 @@ std::optional<Calibration> read_calibration(const Field& field) {
     return c;
 }
 
+// A stain is compared by its colour in the picture, which the network's outputs have only where its input does.
+void check_stain_input(const InputSpec& input, const std::string& term) {
+    const auto check = [&](const std::string& key, double found, double expected) {
+        if (found == expected) return;
+        Field(nullptr, "input." + key)
+            .fail("is " + json::number_text(found) + ", expected " + json::number_text(expected) + ", since " + term +
+                  " is \"stain\", of RGB in 0..1");
+    };
+    check("channels", static_cast<double>(input.channels), 3.0);
+    for (std::size_t c = 0; c < 3; ++c) {
+        check("mean[" + std::to_string(c) + "]", input.mean[c], 0.0);
+        check("std[" + std::to_string(c) + "]", input.std[c], 1.0);
+    }
+}
+
 // What fields say together.
 void check_together(const Fields& f, const ScoringSpec& spec) {
     const auto term_path = [](std::size_t i, const char* key) {
@@ -221,6 +264,7 @@ void check_together(const Fields& f, const ScoringSpec& spec) {
     }
     for (std::size_t i = 0; i < spec.terms.size(); ++i) {
         const Term& term = spec.terms[i];
+        if (term.op == TermOp::stain) check_stain_input(spec.input, term_path(i, "op").path());
         if (spec.fuse == Fuse::product && term.weight != 1.0) {
             term_path(i, "weight")
                 .fail("is " + json::number_text(term.weight) + ", expected 1 where fuse is \"product\"");

@@ -46,6 +46,17 @@ Value write(const InputSpec& input) {
                    {"std", list(input.std)}}};
 }
 
+void add(const Stain& stain, Object& to) {
+    to.emplace_back("metric", name(stain_metric_names, stain.metric));
+    if (stain.metric == StainMetric::residual) {
+        to.emplace_back("cut", number(stain.cut));
+        return;
+    }
+    to.emplace_back("hue", Value{Array{number(stain.hue[0]), number(stain.hue[1])}});
+    to.emplace_back("least_saturation", number(stain.least_saturation));
+    if (stain.window) to.emplace_back("window", number(std::int64_t{*stain.window}));
+}
+
 Value write(const Term& term) {
     Array of;
     for (const std::string& output : term.of) of.push_back({output});
@@ -56,6 +67,10 @@ Value write(const Term& term) {
                      {"weight", number(term.weight)}};
     if (term.op == TermOp::value) {
         object.emplace_back("per", name(per_names, term.per));
+        return {object};
+    }
+    if (term.op == TermOp::stain) {
+        add(term.stain, object);
         return {object};
     }
     if (term.op != TermOp::distance) {

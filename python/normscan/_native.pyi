@@ -25,6 +25,7 @@ class Tensor(Protocol):
 
 _Resize = Literal["stretch", "fit", "crop"]
 _Metric = Literal["l1", "l2", "cosine", "relative_l1", "ssim", "cs"]
+_Stain = Literal["residual", "red_ratio"]
 _Output = Literal["squared_distance", "saturated", "nll"]
 _Fuse = Literal["sum", "product"]
 _Pool = Literal["mean", "max", "topk", "quantile", "area"]
@@ -128,6 +129,24 @@ def distance_maps(
     parameter: float = 0.0,
 ) -> None:
     """Levels (a, its reference b) [N,C_l,H_l,W_l] -> out_map [N,H,W], fused and blurred; out_score [N], pooled."""
+
+def stain(
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    *,
+    metric: _Stain | str,
+    cut: float = 0.0,
+    hue: Sequence[float] = (350.0, 16.0),
+    least_saturation: float = 0.0,
+    window: int | None = None,
+) -> None:
+    """How red a is against its reference b, both RGB [N,3,H,W] in 0..1 -> out [N,H,W].
+
+    "residual": (r(b) - r(a))^2, r = R - (G + B) / 2 and 0 below `cut`. "red_ratio": (n(b) + 1) / (n(a) + 1), n the
+    pixels, in a window (odd) or the whole picture, whose hue lies in [from, to] degrees (round the circle) and whose
+    saturation is at least least_saturation. Grey is never red. What is not finite makes all that counts it NaN.
+    """
 
 def attention(
     q: Tensor,

@@ -13,6 +13,11 @@ const std::string text = R"({"schema": 1, "family": "test",
  "terms": [{"op": "distance", "of": ["a", "b"], "metric": "l1", "scale": 0.5, "weight": 2},
            {"op": "gaussian", "of": ["z"], "stats": "z", "form": "full", "per": "position_shared", "pool": "max"}],
  "fuse": "sum", "pool_at": "term", "map": {"size": "input", "blur_sigma": 1.5}, "group": null})";
+const std::string of_stains = R"({"schema": 1, "family": "test",
+ "input": {"height": 9, "width": 7, "channels": 3, "resize": "fit", "mean": [0, 0, 0], "std": [1, 1, 1]},
+ "terms": [{"op": "stain", "of": ["a", "b"], "metric": "residual", "cut": 0.1, "pool": "max"},
+           {"op": "stain", "of": ["a", "b"], "metric": "red_ratio", "hue": [300, 60], "window": 5, "weight": 2}],
+ "fuse": "sum", "pool_at": "term", "group": {"pool": {"topk": 0.1}, "positive": 0.5, "high": 2}})";
 
 TEST(json_values) {
     const json::Value value = json::parse(R"( {"b": [1, -2.5e3, true, null], "a": "\u00e9\n\ud83d\ude00"} )", "text");
@@ -25,8 +30,10 @@ TEST(json_values) {
 }
 
 TEST(spec_is_canonical) {
-    const std::string once = ScoringSpec::parse(text).json();
-    CHECK(ScoringSpec::parse(once).json() == once);
+    for (const std::string& one : {text, of_stains}) {
+        const std::string once = ScoringSpec::parse(one).json();
+        CHECK(ScoringSpec::parse(once).json() == once);
+    }
 }
 
 // Whatever the text, there is a spec that can be written and read again, or an Error; the sanitizers watch.
@@ -37,13 +44,15 @@ TEST(spec_of_damaged_text) {
             CHECK(ScoringSpec::parse(written).json() == written);
         });
     };
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        survives(text.substr(0, i));
-        survives(text.substr(0, i) + text.substr(i + 1));
-        for (const char c : {'\0', '"', '9', '-', '}', '[', '\\', '\xff'}) {
-            std::string changed = text;
-            changed[i] = c;
-            survives(changed);
+    for (const std::string& whole : {text, of_stains}) {
+        for (std::size_t i = 0; i < whole.size(); ++i) {
+            survives(whole.substr(0, i));
+            survives(whole.substr(0, i) + whole.substr(i + 1));
+            for (const char c : {'\0', '"', '9', '-', '}', '[', '\\', '\xff'}) {
+                std::string changed = whole;
+                changed[i] = c;
+                survives(changed);
+            }
         }
     }
 }
@@ -108,6 +117,29 @@ TEST(scorer_takes_values_as_they_are) {
         }
         expect("maps", maps, wanted_maps, bound<float>());
         expect("terms", terms, wanted_terms, bound<float>());
+        expect("scores", scores, wanted_scores, bound<float>());
+    }
+}
+
+TEST(scorer_of_stains) {
+    const ScoringSpec spec = ScoringSpec::parse(of_stains);
+    for (const Layout layout : layouts) {
+        Array<float> a({2, 3, 9, 7}, layout), b({2, 3, 9, 7}, layout), maps({2, 9, 7}, layout);
+        Array<float> residual({2, 9, 7}), ratio({2, 9, 7});
+        Array<double> terms({2, 2}, layout), scores({2}, layout);
+        a.fill(1, 0.0), b.fill(2, 0.0);
+        with_any_threads([&] { Scorer(spec, {}).score({{"a", a}, {"b", b}}, maps, terms, scores); }, maps, terms,
+                         scores);
+        stain(a, b, residual, spec.terms[0].stain);
+        stain(a, b, ratio, spec.terms[1].stain);
+        Doubles wanted_maps, wanted_scores;
+        for (std::int64_t i = 0; i < 2 * 63; ++i) {
+            wanted_maps.push_back(static_cast<double>(residual.element(i)) +
+                                  2.0 * static_cast<double>(ratio.element(i)));
+        }
+        const std::vector<double> most = pool(residual, PoolMethod::max), mean = pool(ratio, PoolMethod::mean);
+        for (std::size_t n = 0; n < 2; ++n) wanted_scores.push_back(most[n] + 2.0 * mean[n]);
+        expect("maps", maps, wanted_maps, bound<float>());
         expect("scores", scores, wanted_scores, bound<float>());
     }
 }

@@ -67,6 +67,14 @@ def _distance_backward(metric: str) -> Callable[[], Call]:
     return make
 
 
+def _stain(**options: Any) -> Callable[[], Call]:
+    def make() -> Call:
+        tensors = {"a": uniform(2, 3, 4, 5), "b": uniform(2, 3, 4, 5, seed=1), "out": unwritten(2, 4, 5)}
+        return Call(tensors, ("out",), options)
+
+    return make
+
+
 def _distance_maps() -> Call:
     shapes = [(2, 3, 4, 5), (2, 4, 2, 3)]
     tensors = {f"levels[{i}].{side}": uniform(*shapes[i], seed="ab".index(side)) for i in range(2) for side in "ab"}
@@ -156,6 +164,9 @@ CALLS: dict[str, Callable[[], Call]] = {
     "distance_backward": _distance_backward("cosine"),
     "distance_backward ssim": _distance_backward("ssim"),
     "distance_maps": _distance_maps,
+    "stain": _stain(metric="residual"),
+    "stain ratio": _stain(metric="red_ratio"),
+    "stain windows": _stain(metric="red_ratio", window=3),
     "attention": _attention,
     "attention bias": _attention_bias,
     "attention gate": _attention_gate,

@@ -25,6 +25,7 @@ from reference import pool as reference_pool
 from reference import prepare as reference_prepare
 from reference import resample as reference_resample
 from reference import smooth as reference_smooth
+from reference import stain as reference_stain
 from tolerances import assert_close
 
 OUTPUTS = ("squared_distance", "saturated", "nll")
@@ -157,6 +158,20 @@ def check_distance(dtype: str, metric: str) -> None:
                 assert_close(found, want, f"{op}_backward")
 
 
+def check_stain(dtype: str, width: int) -> None:
+    """Colours of 8 bits too: some lie on the ends of what is red."""
+    for levels in (0, 15, 255):
+        a, b = (uniform(2, 3, 40, width, dtype=dtype, seed=seed) for seed in (0, 1))
+        if levels > 0:
+            a, b = (np.round(x * levels) / x.dtype.type(levels) for x in (a, b))
+        for options in ({"metric": "residual", "cut": 0.2}, {"metric": "red_ratio", "least_saturation": 0.4}):
+            for window in (None, 7) if options["metric"] == "red_ratio" else (None,):
+                for place in LAYOUTS.values():
+                    out = unwritten(2, 40, width, dtype=dtype)
+                    _native.stain(place(a), place(b), out, window=window, **options)
+                    assert_close(out, reference_stain.stain(a, b, window=window, **options), "stain")
+
+
 def check_distance_maps(dtype: str, metric: str) -> None:
     op = "distance_maps_ssim" if metric in reference_distance.WINDOWED else "distance_maps"
     for width in (1, 7, 16, 37):
@@ -257,6 +272,7 @@ def _main() -> None:
             check_distance_maps(dtype, metric)
         for width in (1, 7, 16, 37):
             check_maps(dtype, width)
+            check_stain(dtype, width)
     for dtype in ("uint8", "uint16", "float32"):
         for resize in reference_prepare.RESIZES:
             check_pictures(dtype, resize)

@@ -60,6 +60,16 @@ def _distance(dtype: str, metric: str) -> Results:
     return (out, *grads)
 
 
+def _stain(dtype: str) -> Results:
+    a, b = uniform(3, 3, 161, 67, dtype=dtype), uniform(3, 3, 161, 67, dtype=dtype, seed=1)
+    options = [{"metric": "residual"}, {"metric": "red_ratio"}, {"metric": "red_ratio", "window": 15}]
+    found = []
+    for chosen in (*options, {"metric": "red_ratio", "window": 75}):
+        found.append(unwritten(3, 161, 67, dtype=dtype))
+        _native.stain(a, b, found[-1], **chosen)
+    return tuple(found)
+
+
 def _distance_maps(dtype: str) -> Results:
     sides = [(5, 61, 67), (35, 31, 33)]
     levels = [(uniform(3, *s, dtype=dtype, seed=1), uniform(3, *s, dtype=dtype, seed=2)) for s in sides]
@@ -121,6 +131,7 @@ WORK: dict[str, Callable[[], Results]] = {
     **{f"attention {dtype}": lambda dtype=dtype: _attention(dtype) for dtype in ("float32", "float64")},
     **{f"distance_maps {dtype}": lambda dtype=dtype: _distance_maps(dtype) for dtype in ("float32", "float64")},
     **{f"attention bias {dtype}": lambda dtype=dtype: _attention_bias(dtype) for dtype in ("float32", "float64")},
+    **{f"stain {dtype}": lambda dtype=dtype: _stain(dtype) for dtype in ("float32", "float64")},
     **{f"maps {dtype}": lambda dtype=dtype: _maps(dtype) for dtype in ("float32", "float64")},
     **{
         f"distance {metric} {dtype}": lambda metric=metric, dtype=dtype: _distance(dtype, metric)

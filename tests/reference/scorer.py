@@ -1,6 +1,6 @@
 """Network outputs + scoring spec -> anomaly map and score: the slow float64 truth, composed of the other references.
 
-    map_t        the distance, Gaussian or value map of term t at its own resolution (a vector's is one pixel)
+    map_t        the distance, stain, Gaussian or value map of term t at its own resolution (a vector's is one pixel)
     fused        sum_t weight_t R(map_t) / scale_t   or   product_t R(map_t) / scale_t, blurred; R resamples to map.size
     terms[n,t]   pool_t(map_t), before scale and weight; where pool_at is "image" pool_t is always the mean
     scores[n]    sum_t weight_t terms[n,t] / scale_t   or   pool(fused, blurred map)
@@ -21,8 +21,11 @@ from reference.gaussian import gaussian, gaussian_mixture, gaussian_positions
 from reference.pool import pool
 from reference.resample import resample
 from reference.smooth import smooth
+from reference.stain import stain
 
 Array = NDArray[np.float64]
+
+STAIN = ("metric", "cut", "hue", "least_saturation", "window")
 
 
 class Scored(NamedTuple):
@@ -38,6 +41,8 @@ def _term_map(term: Mapping[str, Any], outputs: Mapping[str, Array], stats: Mapp
     tensors = [outputs[name] for name in term["of"]]
     if term["op"] == "distance":
         return distance(*tensors, metric=term["metric"], window=term.get("window", 11))
+    if term["op"] == "stain":
+        return stain(*tensors, **{key: term[key] for key in STAIN if key in term})
     if term["op"] == "value":
         return tensors[0].reshape(len(tensors[0]), *(tensors[0].shape[2:] or (1, 1)))
     statistics = [stats[f"{term['stats']}.{name}"] for name in ("mean", "whitener")]

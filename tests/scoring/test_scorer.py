@@ -21,6 +21,8 @@ Spec = dict[str, Any]
 INPUT: Spec = {"height": 24, "width": 32, "channels": 3, "resize": "fit", "mean": [0, 0, 0], "std": [1, 1, 1]}
 SSIM: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "ssim", "scale": 0.03, "weight": 0.4}
 L1: Spec = {"op": "distance", "of": ["reconstruction", "image"], "metric": "l1", "weight": 0.25}
+STAIN: Spec = {"op": "stain", "of": ["reconstruction", "image"], "metric": "residual"}
+RED: Spec = STAIN | {"metric": "red_ratio", "hue": [340, 30], "least_saturation": 0.1}
 LATENT: Spec = {"op": "gaussian", "of": ["latent"], "stats": "latent", "form": "full", "per": "position_shared"}
 POSITION: Spec = LATENT | {"stats": "place", "per": "position"}
 MIXTURE: Spec = LATENT | {"op": "gaussian_mixture", "stats": "mixed"}
@@ -73,6 +75,7 @@ SPECS: dict[str, Spec] = {
     "a small map": spec_of(SSIM, map={"size": [5, 7], "blur_sigma": 3.0}),
     "a term without weight": spec_of(SSIM, L1 | {"weight": 0}),
     "contrast and structure": spec_of(SSIM | {"metric": "cs", "window": 7}),
+    "a stain and its red pixels": spec_of(STAIN | {"cut": 0.3}, RED, RED | {"window": 7, "pool": "max"}, SSIM),
     "window 3": at_image(SSIM | {"window": 3, "scale": None}, pool="mean"),
 }
 
@@ -354,7 +357,7 @@ def test_a_missing_output_is_named(missing: str) -> None:
         ("probability", normal(2, 3), r"probability.*3 channels.*1"),
         ("probability", normal(2), r"probability"),
         ("image", uniform(2, 3, 24, 31), r"image.*\b31\b|image.*\b32\b"),
-        ("image", uniform(2, 1, 24, 32), r"image"),
+        ("image", uniform(2, 1, 24, 32), r"image.*1 channels, expected 3: red, green and blue"),
         ("image", uniform(2, 24, 32), r"image"),
         ("image", uniform(1, 3, 24, 32), r"image"),
         ("image", uniform(2, 3, 24, 32, dtype="float64"), r"image.*float64.*float32|image.*float32.*float64"),
@@ -365,7 +368,7 @@ def test_a_missing_output_is_named(missing: str) -> None:
     ],
 )
 def test_a_wrong_output_is_refused(key: str, value: object, message: str) -> None:
-    scorer = scorer_of(spec_of(SSIM, LATENT, VECTOR, VALUE, PROBABILITY))
+    scorer = scorer_of(spec_of(STAIN, SSIM, LATENT, VECTOR, VALUE, PROBABILITY))
     with pytest.raises(ArgumentError, match=message):
         scorer.score(outputs_of(2) | {key: value})
 

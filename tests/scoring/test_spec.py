@@ -143,6 +143,73 @@ def test_a_wrong_value_is_refused(changes: Spec, message: str) -> None:
     assert re.search(message, refused(json.dumps({**VALID, "terms": [term]})))
 
 
+RESIDUAL: Spec = {"op": "stain", "of": ["reconstruction", "image"], "metric": "residual"}
+RED: Spec = {**RESIDUAL, "metric": "red_ratio"}
+
+
+@pytest.mark.parametrize(
+    ("term", "defaults"),
+    [
+        (RESIDUAL, {"cut": 0}),
+        ({**RESIDUAL, "cut": 0.6}, {}),
+        (RED, {"hue": [350, 16], "least_saturation": 0}),
+        ({**RED, "hue": [0, 30.5], "least_saturation": 0.2, "window": 15}, {}),
+    ],
+)
+def test_a_stain_is_kept(term: Spec, defaults: Spec) -> None:
+    text = canonical({**VALID, "terms": [term]})
+    (written,) = json.loads(text)["terms"]
+    assert written == {**term, **defaults, "pool": "mean", "scale": None, "weight": 1}
+    assert ScoringSpec.from_json(text).native().json() == text
+
+
+def test_a_stain_declared_in_python_is_the_same_from_its_own_text() -> None:
+    terms = (
+        Term("stain", ("a", "b"), metric="residual", cut=0.5),
+        Term("stain", ("a", "b"), metric="red_ratio", hue=(340.0, 20.0), least_saturation=0.1, window=7),
+    )
+    spec = ScoringSpec("test", Input(8, 8), terms)
+    assert ScoringSpec.from_json(spec.native().json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ({**RESIDUAL, "metric": "l1"}, 'terms[0].metric is "l1", expected one of residual, red_ratio'),
+        ({**RESIDUAL, "of": ["a"]}, 'terms[0].of is ["a"], expected two names: what is judged, and its reference'),
+        ({**RESIDUAL, "cut": 1.5}, "terms[0].cut is 1.5, expected a number in -1..1"),
+        ({**RESIDUAL, "hue": [0, 1]}, "terms[0].hue is for metric red_ratio only; leave it out"),
+        ({**RESIDUAL, "least_saturation": 0}, "terms[0].least_saturation is for metric red_ratio only; leave it out"),
+        ({**RESIDUAL, "window": 15}, "terms[0].window is for metric red_ratio only; leave it out"),
+        ({**RED, "cut": 0}, "terms[0].cut is for metric residual only; leave it out"),
+        ({**RED, "hue": [350]}, "terms[0].hue is [350], expected [from, to] in degrees"),
+        ({**RED, "hue": 350}, "terms[0].hue is 350, expected a list"),
+        ({**RED, "hue": [-10, 16]}, "terms[0].hue[0] is -10, expected a number in 0..360"),
+        ({**RED, "hue": [350, "16"]}, 'terms[0].hue[1] is "16", expected a number in 0..360'),
+        ({**RED, "least_saturation": 2}, "terms[0].least_saturation is 2, expected a number in 0..1"),
+        ({**RED, "window": 14}, "terms[0].window is 14, expected an odd number"),
+        ({**RED, "window": 1}, "terms[0].window is 1, expected a whole number in 3..1001"),
+        ({**RED, "window": None}, "terms[0].window is null, expected a whole number"),
+        ({**RED, "stats": "z"}, "terms[0].stats is not a field"),
+    ],
+)
+def test_a_wrong_stain_is_refused(term: Spec, message: str) -> None:
+    assert message in refused(json.dumps({**VALID, "terms": [term]}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 1, "mean": [0], "std": [1]}, "input.channels is 1, expected 3"),
+        ({"mean": [0, 0.5, 0]}, "input.mean[1] is 0.5, expected 0"),
+        ({"std": [1, 1, 0.25]}, "input.std[2] is 0.25, expected 1"),
+    ],
+)
+def test_a_stain_needs_the_colours_of_the_picture(changes: Spec, message: str) -> None:
+    text = json.dumps({**VALID, "terms": [DISTANCE, RED], "input": {**INPUT, **changes}})
+    assert f'{message}, since terms[1].op is "stain", of RGB in 0..1' in refused(text)
+
+
 @pytest.mark.parametrize("value", ["mean", "max", {"topk": 0.25}, {"quantile": 0.5}, {"area": 0.1}])
 def test_a_pool_of_the_image_is_kept(value: object) -> None:
     assert json.loads(canonical({**AT_IMAGE, "pool": value}))["pool"] == value

@@ -24,6 +24,10 @@ inline constexpr std::array<std::string_view, 3> resize_names = {"stretch", "fit
 enum class Metric { l1, l2, cosine, relative_l1, ssim, cs };
 inline constexpr std::array<std::string_view, 6> metric_names = {"l1", "l2", "cosine", "relative_l1", "ssim", "cs"};
 
+// How red two pictures are, position by position, or how many red pixels they have.
+enum class StainMetric { residual, red_ratio };
+inline constexpr std::array<std::string_view, 2> stain_metric_names = {"residual", "red_ratio"};
+
 // How the maps of several levels or terms become one.
 enum class Fuse { sum, product };
 inline constexpr std::array<std::string_view, 2> fuse_names = {"sum", "product"};
@@ -98,6 +102,23 @@ void gaussian_positions_whitener(const Tensor& scatter, const Tensor& whitener, 
 void distance(const Tensor& a, const Tensor& b, const Tensor& out, Metric metric, int window = 11);
 void distance_backward(const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
                        const Tensor& grad_b, Metric metric, int window = 11);
+
+// Two RGB pictures by their red, as of a brown-red immunostain: a (a reconstruction) and its reference b (the picture),
+// both [N,3,H,W] in 0..1 -> out [N,H,W].
+// residual: (r(b) - r(a))^2, where r = R - (G + B) / 2, and what is below `cut` is 0.
+// red_ratio: (n(b) + 1) / (n(a) + 1), n the red pixels in a `window` (odd) around the position, cut off at the edges,
+// or in the whole picture. Red is a hue in [from, to] degrees, round the circle where from > to, whose saturation in
+// HSV is at least `least_saturation`. A grey pixel has no hue and is never red (OpenCV gives it the hue 0).
+// Colours of 8 bits count exactly: those on an end are in. OpenCV rounds its 8-bit hue to two degrees, so that its
+// "H <= 8 or H >= 175" reaches from 349 to 17. A pixel that is not finite makes every count that it is in NaN.
+struct Stain {
+    StainMetric metric = StainMetric::residual;
+    double cut = 0.0;  // residual; the others: red_ratio
+    std::array<double, 2> hue = {350.0, 16.0};
+    double least_saturation = 0.0;
+    std::optional<int> window;
+};
+void stain(const Tensor& a, const Tensor& b, const Tensor& out, const Stain& how);
 
 // Levels of features at resolutions of their own, a and its reference b [N,C_l,H_l,W_l] -> out_map [N,H,W]: the sum of
 // weights[l] * distance(level l), or the product of the distances (weights 1), each brought to H x W bilinearly

@@ -23,8 +23,14 @@ struct InputSpec {
     std::vector<double> mean, std;  // one entry a channel
 };
 
-enum class TermOp { distance, gaussian, gaussian_mixture, value };
-inline constexpr std::array<std::string_view, 4> term_op_names = {"distance", "gaussian", "gaussian_mixture", "value"};
+enum class TermOp { distance, stain, gaussian, gaussian_mixture, value };
+inline constexpr std::array<std::string_view, 5> term_op_names = {"distance", "stain", "gaussian", "gaussian_mixture",
+                                                                  "value"};
+
+// Whether a term takes what is judged, and its reference; the others take one output.
+inline bool compares_two(TermOp op) {
+    return op == TermOp::distance || op == TermOp::stain;
+}
 
 // What the whitener of a Gaussian term is: [1], [D] or [D,D]; of a mixture [K,1], [K,D] or [K,D,D].
 enum class Form { isotropic, diagonal, full };
@@ -38,12 +44,13 @@ inline constexpr std::array<std::string_view, 3> per_names = {"vector", "positio
 
 struct Term {
     TermOp op = TermOp::distance;
-    std::vector<std::string> of;  // distance: what is judged, and its reference; else one name
+    std::vector<std::string> of;  // distance, stain: what is judged, and its reference; else one name
     Metric metric = Metric::l1;   // distance
     int window = 11;              // distance, ssim
+    Stain stain;                  // stain: of pictures as the network's input has them, in 0..1
     std::string stats;       // Gaussians: tensors "<stats>.mean", "<stats>.whitener", mixture: "<stats>.log_weights"
     Form form = Form::full;  // gaussian, gaussian_mixture
-    Per per = Per::position_shared;                            // all but distance
+    Per per = Per::position_shared;                            // all that take one output
     GaussianOutput output = GaussianOutput::squared_distance;  // gaussian
     double saturation = 1.0;                                   // gaussian, saturated
     Pooling pool;

@@ -39,6 +39,7 @@ class Input:
 class Term:
     """One comparison over named network outputs; `distance` takes two, `gaussian` one and its statistics.
 
+    `stain` compares the red of two RGB pictures in 0..1, as of an immunostain: metric "residual" or "red_ratio".
     `value` takes an output that is a score already: [N,1] (per "vector") or a map [N,1,H,W] (per "position").
     `gaussian_mixture` is the negative log-likelihood of a mixture. Its statistics (K components in the tensors
     "<stats>.mean", "<stats>.whitener" and "<stats>.log_weights") are the caller's: training fits single Gaussians only.
@@ -48,9 +49,16 @@ class Term:
     of: tuple[str, ...]
     metric: str | None = None
     window: int | None = None
+    """Of SSIM, 11 by default; of a `stain` by "red_ratio", which counts in the whole picture by default."""
     stats: str | None = None
     form: str | None = None
     per: str | None = None
+    cut: float | None = None
+    """Of a `stain` by "residual": R - (G + B) / 2 below it counts as 0 (the default)."""
+    hue: tuple[float, float] | None = None
+    """Of a `stain` by "red_ratio": from and to in degrees, round the circle; (350, 16) by default."""
+    least_saturation: float | None = None
+    """Of a `stain` by "red_ratio": what is paler is not red; 0 by default."""
     output: str | None = None
     """What a `gaussian` gives: "squared_distance" (the default), "saturated" or "nll"; see `normscan.ops.gaussian`."""
     saturation: float | None = None
@@ -130,7 +138,10 @@ class ScoringSpec:
     def from_json(cls, text: str) -> Self:
         """Parse and validate; missing optional fields take their defaults."""
         value: dict[str, Any] = json.loads(_native.ScoringSpec(text).json())
-        terms = tuple(Term(**{**term, "of": tuple(term["of"])}) for term in value["terms"])
+        pairs = ("of", "hue")
+        terms = tuple(
+            Term(**{**term, **{key: tuple(term[key]) for key in pairs if key in term}}) for term in value["terms"]
+        )
         size, calibration = value["map"]["size"], value["calibration"]
         pixels = value["input"]
         return cls(
