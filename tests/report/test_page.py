@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import asdict, replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,39 +18,7 @@ from hypothesis import strategies as st
 from normscan.errors import ArgumentError, OutputError
 from normscan.report import Row, page, pictured, pictures, plots, words, write_page
 from normscan.scoring import calibrate, metrics
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Outline(HTMLParser):
-    """Start tags with attributes and text per tag; fails on a tag that is not closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
+from outline import Outline
 
 
 def example(n: int = 60, shift: float = 2.0, images: bool = True) -> dict[str, Any]:
@@ -279,7 +246,7 @@ def test_scores_beyond_the_axis_are_in_the_outermost_bar() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3e-7, 4e-7), (0.2, 1234), (1e6, 1e6 + 3)])
 def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
-    ticks = plots._ticks(low, high)
+    ticks = plots.ticks(low, high)
     assert 3 <= len(ticks) <= 11
     assert all(low <= t <= high for t in ticks)
     assert np.ptp(np.diff(ticks)) < 1e-6 * (high - low)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
-from normscan.report.words import NOTICE
+from normscan.report.words import NONE, NOTICE
 
 
 def document(title: str, kind: str, sections: Iterable[str], style: str = "") -> str:
@@ -39,6 +40,32 @@ def table(caption: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> s
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
+
+
+def figures(shown: Iterable[tuple[str, str, str]]) -> str:
+    """A few large values side by side: (what it is, the value, a note), all plain text."""
+    cells = "".join(
+        f'<div><dt>{escape(name)}</dt><dd class="big">{escape(value)}</dd><dd>{escape(note)}</dd></div>'
+        for name, value, note in shown
+    )
+    return f'<dl class="figures">{cells}</dl>'
+
+
+def origin(given: Mapping[str, Any]) -> str:
+    """The section that says where a page's numbers come from: any nesting of names and values."""
+    body = [[escape(name), escape(text)] for name, text in _flat(given)]
+    return section("Provenance", table("Where these numbers come from", ("Field", "Value"), body)) if body else ""
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Nested mappings -> ("outer.inner", text)."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        yield name, ", ".join(NONE if part is None else str(part) for part in value)
+    else:
+        yield name, NONE if value is None else str(value)
 
 
 _STYLE = """

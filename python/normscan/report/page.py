@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from normscan.files import write_bytes
 from normscan.report import pictures, plots, words
-from normscan.report.html import document, section, table
+from normscan.report.html import document, figures, origin, section, table
 from normscan.report.words import NONE, Metrics
 from normscan.scoring import metrics as measure
 
@@ -58,7 +58,7 @@ def write_page(
         _measures(metrics, calibration),
         _baselines(metrics),
         _gallery(rows, map_scale),
-        _provenance(provenance),
+        origin(provenance),
     ]
     page = document(title, "normscan report", filter(None, sections))
     target = Path(folder) / "index.html"
@@ -90,18 +90,14 @@ def _verdict(metrics: Metrics, calibration: Metrics | None, rows: Sequence[Row])
     passed = words.share(counts.get("true_negative"), counts.get("normal"), "normal images passed")
     interval = words.known("95 % interval {}", words.numbers(metrics.get("image_auroc_ci")))
     promised = words.known("promised: {}", words.percents(metrics.get("specificity_prediction_interval")))
-    figures = [
-        ("AUROC", words.number(metrics.get("image_auroc")), interval),
-        ("Sensitivity", words.percent(metrics.get("sensitivity")), found),
-        ("Specificity", words.percent(metrics.get("specificity")), promised or passed),
+    shown = [
+        ("AUROC", words.number(metrics.get("image_auroc")), interval or "not defined"),
+        ("Sensitivity", words.percent(metrics.get("sensitivity")), found or "not defined"),
+        ("Specificity", words.percent(metrics.get("specificity")), promised or passed or "not defined"),
     ]
-    cells = "".join(
-        f'<div><dt>{name}</dt><dd class="big">{value}</dd><dd>{note or "not defined"}</dd></div>'
-        for name, value, note in figures
-    )
     unscored = [row.path_label for row in rows if not math.isfinite(row.score)]
     said = words.sentences(metrics, calibration, len(rows), unscored)
-    return section("Verdict", f'<dl class="figures">{cells}</dl>' + "".join(f"<p>{escape(s)}</p>" for s in said))
+    return section("Verdict", figures(shown) + "".join(f"<p>{escape(s)}</p>" for s in said))
 
 
 def _separation(metrics: Metrics, rows: Sequence[Row]) -> str:
@@ -214,11 +210,6 @@ def _card(row: Row, low: float, high: float) -> str:
     )
 
 
-def _provenance(provenance: Mapping[str, Any]) -> str:
-    body = [[escape(name), escape(text)] for name, text in _flat(provenance)]
-    return section("Provenance", table("Where these numbers come from", ("Field", "Value"), body)) if body else ""
-
-
 # ---- parts --------------------------------------------------------------------------------------------------------
 
 
@@ -229,14 +220,3 @@ def _outcome(row: Row) -> str:
     return {(1, True): "found", (1, False): "missed", (0, True): "false alarm", (0, False): "passed"}[
         int(row.label), bool(row.decision)
     ]
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings -> ("outer.inner", text)."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list | tuple):
-        yield name, ", ".join(str(part) for part in value)
-    else:
-        yield name, NONE if value is None else str(value)

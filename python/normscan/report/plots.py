@@ -1,4 +1,4 @@
-"""Two plots as inline SVG: the ROC curve and the histogram of scores.
+"""Plots as inline SVG: the ROC curve and the histogram of scores (those of patients are in `strips`).
 
 They carry no colour of their own but CSS classes (`curve`, `normal`, `abnormal`, `axis`, ...), so that they follow the
 page into dark mode and print. Each has a title and a description for readers who do not see it.
@@ -59,7 +59,7 @@ def roc(
         legend.append(("", f"{100 * point[0]:.1f} % false alarms"))
         spoken += f" At the threshold {point[1]:.1%} are found and {point[0]:.1%} are false alarms."
     parts.append(_legend(legend, frame.x(1) - 226, frame.y(0) - 20 * len(legend) - 2))
-    return _svg("roc", "ROC curve", spoken, parts)
+    return svg("roc", "ROC curve", spoken, parts)
 
 
 def two_rocs(first: Curve, second: Curve) -> str:
@@ -74,14 +74,14 @@ def two_rocs(first: Curve, second: Curve) -> str:
     for kind, (name, x, y, area) in zip(("curve", "curve second"), (first, second), strict=True):
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in _thinned(frame.x(x), frame.y(y)))
         parts.append(f'<polyline class="{kind}" points="{line}"/>')
-        legend.append((kind, f"{_shortened(name)}, AUROC {area:.3f}"))
+        legend.append((kind, f"{shortened(name)}, AUROC {area:.3f}"))
         spoken += f" {name} has an area of {area:.3f}."
     legend.append(("chance", "Chance, 0.5"))
     parts.append(_legend(legend, frame.x(1) - 272, frame.y(0) - 20 * len(legend) - 2))
-    return _svg("roc", "ROC curves", spoken, parts)
+    return svg("roc", "ROC curves", spoken, parts)
 
 
-def _shortened(name: str, most: int = 21) -> str:
+def shortened(name: str, most: int = 21) -> str:
     """A name that fits into the legend: its middle goes first."""
     if len(name) <= most:
         return name
@@ -106,8 +106,8 @@ def histogram(
     shares = [np.histogram(np.clip(s, low, high), edges)[0] / max(len(s), 1) for s in sets]
     top = max(float(s.max()) for s in shares) * 1.22  # air for the legend
     frame = _Frame((low, high), (0.0, top))
-    across = [(v, f"{v:.4g}") for v in _ticks(low, high)]
-    up = [(v, f"{v:.3g} %") for v in _ticks(0, 100 * top)]
+    across = [(v, f"{v:.4g}") for v in ticks(low, high)]
+    up = [(v, f"{v:.3g} %") for v in ticks(0, 100 * top)]
     parts = [frame.axes(across, [(v / 100, text) for v, text in up], "Score", "Share of its kind")]
     legend = []
     for kind, share, given in zip(_KINDS, shares, sets, strict=True):
@@ -121,7 +121,7 @@ def histogram(
         legend.append(("threshold", f"Threshold, {threshold:.4g}"))
         spoken += f" The threshold is {threshold:.4g}."
     parts.append(_legend(legend, frame.x(high) - 168, _TOP + 2))
-    return _svg("histogram", "Histogram of scores", spoken, parts)
+    return svg("histogram", "Histogram of scores", spoken, parts)
 
 
 def whisker(value: float, interval: tuple[float, float] | Sequence[float] | None) -> str:
@@ -181,9 +181,10 @@ class _Frame:
         return "".join(lines + words)
 
 
-def _svg(name: str, title: str, spoken: str, parts: Sequence[str]) -> str:
+def svg(name: str, title: str, spoken: str, parts: Sequence[str], size: tuple[float, float] = (_WIDTH, _HEIGHT)) -> str:
+    """The whole drawing, with its title and what it shows in words; `name` is its own among those of a page."""
     return (
-        f'<svg class="plot" viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" '
+        f'<svg class="plot" viewBox="0 0 {size[0]:.0f} {size[1]:.0f}" role="img" '
         f'aria-labelledby="{name}-title {name}-text"><title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-text">{escape(spoken)}</desc>{"".join(parts)}</svg>'
     )
@@ -226,7 +227,7 @@ def _span(scores: Array, threshold: float | None) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers (1, 2, 2.5 or 5 times a power of ten) from low to high."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 Metrics = Mapping[str, Any]  # of `scoring.metrics.summary`, with "baselines" where there are any
@@ -85,6 +87,20 @@ def known(text: str, value: object) -> str:
     return "" if value in (None, "", NONE) else text.format(value)
 
 
+def defined(value: Any) -> Any:
+    """The same nesting of values, with None for each number that is not finite, of which a page says nothing.
+
+    An interval (a key that ends in "_ci") with such an end is None as a whole.
+    """
+    if isinstance(value, Mapping):
+        inside = {key: defined(inner) for key, inner in value.items()}
+        broken = {key for key, inner in inside.items() if str(key).endswith("_ci") and None in (inner or ())}
+        return {key: None if key in broken else inner for key, inner in inside.items()}
+    if isinstance(value, list | tuple):
+        return [defined(inner) for inner in value]
+    return None if isinstance(value, Real) and not math.isfinite(value) else value
+
+
 def number(value: float | None) -> str:
     """0.873"""
     return NONE if value is None else f"{value:.3f}"
@@ -97,7 +113,7 @@ def percent(value: float | None) -> str:
 
 def score(value: float | None) -> str:
     """Four digits, in whatever unit scores have."""
-    return NONE if value is None else f"{value:.4g}"
+    return NONE if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
 def numbers(bounds: Sequence[float] | None) -> str:
