@@ -72,7 +72,7 @@ def test_native_core_knows_no_python() -> None:
     "statement", ["import normscan", "import normscan.cli.__main__", "import normscan.deploy.session"]
 )
 def test_nothing_heavy_is_imported(statement: str) -> None:
-    heavy = {"torch", "cv2", "onnxruntime", "onnx", "matplotlib", "scipy"}
+    heavy = {"torch", "cv2", "onnxruntime", "onnx", "matplotlib", "scipy", "openslide"}
     code = f"{statement}\nimport sys\nprint(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

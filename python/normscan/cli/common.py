@@ -23,10 +23,24 @@ Data = Annotated[Path, typer.Option("-i", "--input", help="Folder of pictures (t
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")]
 Model = Annotated[Path, typer.Argument(help="A bundle (x.normscan) or a run folder.", show_default=False)]
 
+SCORES = ("file", "score", "decision", "threshold", "error")
+"""The columns of scores.csv."""
+
 
 def emit(value: Any, text: str, *, as_json: bool) -> None:
     """Print the result: `value` as one JSON document, or `text`."""
     sys.stdout.write((json.dumps(plain(value), ensure_ascii=False) if as_json else text) + "\n")
+
+
+def scores_row(
+    name: str,
+    score: float | None = None,
+    decision: str | None = None,
+    threshold: float | None = None,
+    error: str | None = None,
+) -> dict[str, Any]:
+    """One row of scores.csv."""
+    return dict(zip(SCORES, (name, score, decision, threshold, error), strict=True))
 
 
 def plain(value: Any) -> Any:

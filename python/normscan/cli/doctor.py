@@ -11,6 +11,7 @@ EXTRAS = {
     "torch": ("train", "training, and the torch engine"),
     "onnx": ("export", "export to ONNX"),
     "onnxscript": ("export", "export to ONNX"),
+    "openslide": ("wsi", "whole-slide pictures"),
 }
 PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "pydantic", "safetensors", "torch", "onnx", "onnxscript")
 

@@ -1,4 +1,4 @@
-"""`normscan score`: scores and decisions for pictures, one row each."""
+"""`normscan score`: scores and decisions for pictures and whole slides, one row each."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import csv
 import io
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from normscan.cli.common import Batch, Device, Force, Json, Model, Threads, emit
+from normscan.cli import slides
+from normscan.cli.common import SCORES, Batch, Device, Force, Json, Model, Threads, emit, scores_row
 
 if TYPE_CHECKING:
     from normscan.deploy.session import Session
 
-COLUMNS = ("file", "score", "decision", "threshold", "error")
-
 
 def command(
     model: Model,
-    data: Annotated[str, typer.Option("-i", "--input", help="A picture, a folder (searched below) or a glob.")],
+    data: Annotated[
+        str, typer.Option("-i", "--input", help="A picture, a slide, a folder (searched below) or a glob.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for scores.csv and maps; default: CSV on stdout.")
+        Path | None, typer.Option("-o", "--output", help="Folder for scores.csv, maps, slides; default: CSV on stdout.")
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Write an overlay PNG of each picture (needs -o).")] = False,
+    tile_mpp: slides.Mpp = None,
+    magnification: slides.Magnification = None,
+    level_0: slides.LevelZero = False,
+    overlap: slides.Overlap = 0,
+    tissue: slides.Tissue = 0.25,
     batch: Batch = 16,
     device: Device = "auto",
     threads: Threads = 0,
@@ -33,7 +40,10 @@ def command(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Score pictures. Bad files are listed and the others scored (exit code 4; 3 if none could be)."""
+    """Score pictures and whole slides. Bad files are listed and the others scored (exit code 4; 3 if none could be).
+
+    With -o each slide gives slides/NAME.png, where it is anomalous, and slides/NAME.tiles.csv.
+    """
     from normscan.data.layouts import find_images
     from normscan.deploy.session import load
     from normscan.errors import UsageError
@@ -44,8 +54,10 @@ def command(
         raise UsageError("--maps needs -o FOLDER to write to")
     if output is not None and (output / "scores.csv").exists() and not force:
         raise UsageError(f"{output / 'scores.csv'} exists; overwrite it with --force or choose another -o")
-    paths = find_images(data)
-    if maps and output and any(path.is_relative_to(output) for path in paths):
+    tiling = slides.tiling(tile_mpp, magnification, level_0, overlap, tissue)
+    paths = find_images(data, slides=True)
+    pictures, whole = slides.sorted_out(paths)
+    if (maps or whole) and output and any(path.is_relative_to(output) for path in paths):
         raise UsageError(
             f"-o {output} lies among the pictures of -i {data}: its maps would be scored too; choose another"
         )
@@ -53,7 +65,11 @@ def command(
     say(f"engine: {', '.join(session.engine.fingerprint().values())}")
     if session.scorer.spec.calibration is None:
         say("no threshold in this model: scores carry no decision")
-    rows = _rows(session, paths, batch, output / "maps" if maps and output else None)
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    rows = chain(
+        _rows(session, pictures, root, batch, output / "maps" if maps and output else None),
+        slides.rows(session, whole, root, tiling, batch, output / "slides" if output else None),
+    )
     tally = {"images": len(paths), "anomalous": 0, "failed": 0}
     if output is None:
         found = list(_counted(rows, tally))
@@ -63,7 +79,7 @@ def command(
             temporary_file(output / "scores.csv") as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table = csv.DictWriter(file, SCORES, lineterminator="\n")
             table.writeheader()
             for row in _counted(rows, tally):
                 table.writerow(row)
@@ -73,17 +89,18 @@ def command(
         raise typer.Exit(3 if tally["failed"] == len(paths) else 4)
 
 
-def _rows(session: Session, paths: list[Path], batch: int, map_folder: Path | None) -> Iterator[dict[str, Any]]:
+def _rows(
+    session: Session, paths: list[Path], root: Path, batch: int, map_folder: Path | None
+) -> Iterator[dict[str, Any]]:
     from normscan.errors import InputError
     from normscan.progress import say, track
     from normscan.report.pictures import write_overlay
 
-    root = Path(os.path.commonpath([path.parent for path in paths]))
     for path, result in track(session.stream(paths, batch_size=batch), "score", len(paths)):
         name = path.relative_to(root).as_posix()
         if isinstance(result, InputError):
             say(str(result))
-            yield {"file": name, "score": None, "decision": None, "threshold": None, "error": str(result)}
+            yield scores_row(name, error=str(result))
             continue
         error = None
         if map_folder is not None:
@@ -93,8 +110,7 @@ def _rows(session: Session, paths: list[Path], batch: int, map_folder: Path | No
                 error = str(problem)
                 say(error)
         decision = None if result.decision is None else ("anomalous" if result.decision else "normal")
-        row = {"file": name, "score": result.score, "decision": decision, "threshold": result.threshold}
-        yield {**row, "error": error}
+        yield scores_row(name, result.score, decision, result.threshold, error)
 
 
 def _counted(rows: Iterator[dict[str, Any]], tally: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -106,7 +122,7 @@ def _counted(rows: Iterator[dict[str, Any]], tally: dict[str, int]) -> Iterator[
 
 def _table(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(text, SCORES, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     return text.getvalue().rstrip("\n")

@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from normscan.data.lists import has_lists, read_lists
 from normscan.data.read import SUFFIXES, PathLike
 from normscan.data.sample import Record
+from normscan.data.slides import SLIDE_SUFFIXES
 from normscan.errors import InputError
 
 _NORMAL = frozenset({"normal", "good", "ok", "healthy"})
@@ -34,10 +35,11 @@ _SPLITS = ("train", "validation", "calibration", "test")
 _EXPECTED = "expected train/normal/ with images, and test/normal/ and test/<defect>/ to evaluate"
 
 
-def find_images(target: PathLike) -> list[Path]:
+def find_images(target: PathLike, *, slides: bool = False) -> list[Path]:
     """Images named by a file, a folder (recursively) or a glob pattern ("scans/**/*.png"), sorted, each once.
 
     Hidden files and folders are skipped, links are followed. A file named outright is taken whatever its suffix is.
+    With `slides`, whole-slide pictures are found too.
     Raises InputError where nothing is found.
     """
     text = os.fspath(target)
@@ -51,11 +53,12 @@ def find_images(target: PathLike) -> list[Path]:
         found = [image for match in matches for image in (_walk(match) if match.is_dir() else [match])]
     else:
         raise InputError(f"{text}: no such file or folder; check the name")
-    images = sorted({image for image in found if image.suffix.lower() in SUFFIXES})
+    wanted = SUFFIXES + SLIDE_SUFFIXES if slides else SUFFIXES
+    images = sorted({image for image in found if image.suffix.lower() in wanted})
     if not images:
         others = Counter(image.suffix.lower() or "no suffix" for image in found).most_common(3)
         seen = ", ".join(f"{count} {suffix}" for suffix, count in others) or "no files"
-        raise InputError(f"{text}: found {seen}; expected images ({', '.join(SUFFIXES)}), name another folder")
+        raise InputError(f"{text}: found {seen}; expected images ({', '.join(wanted)}), name another folder")
     return images
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from normscan.errors import ArgumentError, ImageError, InputError, MissingExtraE
 from normscan.scoring.scorer import Scorer, prepare
 from normscan.threads import set_threads
 
+T = TypeVar("T")
 Image = str | os.PathLike[str] | np.ndarray
+Prepared = tuple[np.ndarray, tuple[int, ...]]
+"""The network's input [C,h,w], and the picture's height and width."""
 MOST_BATCH = 4096
 SEEN_DIGITS = 16
 """Hex digits of a content hash that a bundle keeps: 64 bits."""
@@ -99,30 +102,35 @@ class Session:
 
         A bad file gives its `InputError` in place of a result, and the others go on.
         """
-        if not 1 <= batch_size <= MOST_BATCH or workers < 1:
-            raise ArgumentError(
-                f"stream: batch_size {batch_size}, workers {workers}; expected 1 to {MOST_BATCH}, and at least 1"
-            )
-        return self._stream(paths, batch_size, workers)
+        _check_stream(batch_size, workers)
+        return self._stream(paths, self._read, batch_size, workers)
+
+    def stream_pixels(
+        self, items: Iterable[T], read: Callable[[T], np.ndarray], *, batch_size: int = 16, workers: int = 2
+    ) -> Generator[tuple[T, Result | InputError], None, None]:
+        """Score the pixels that `read` gives for each item, as `stream` does for files.
+
+        `read` runs in `workers` threads, at most two batches ahead; none of them runs any more after `close()`.
+        """
+        _check_stream(batch_size, workers)
+        return self._stream(items, lambda item: self._read(read(item)), batch_size, workers)
 
     def _stream(
-        self, paths: Iterable[Path], batch_size: int, workers: int
-    ) -> Iterator[tuple[Path, Result | InputError]]:
+        self, items: Iterable[T], read: Callable[[T], Prepared], batch_size: int, workers: int
+    ) -> Generator[tuple[T, Result | InputError], None, None]:
         with ThreadPoolExecutor(workers, thread_name_prefix="normscan-read") as pool:
-            todo = iter(paths)
-            waiting = deque((path, pool.submit(self._read, path)) for path in islice(todo, 2 * batch_size))
+            todo = iter(items)
+            waiting = deque((item, pool.submit(read, item)) for item in islice(todo, 2 * batch_size))
             try:
                 while waiting:
                     part = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                    waiting.extend((path, pool.submit(self._read, path)) for path in islice(todo, len(part)))
+                    waiting.extend((item, pool.submit(read, item)) for item in islice(todo, len(part)))
                     yield from self._score_part(part)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _score_part(
-        self, part: list[tuple[Path, Future[tuple[np.ndarray, tuple[int, ...]]]]]
-    ) -> Iterator[tuple[Path, Result | InputError]]:
-        items: dict[int, tuple[np.ndarray, tuple[int, ...]]] = {}
+    def _score_part(self, part: list[tuple[T, Future[Prepared]]]) -> Iterator[tuple[T, Result | InputError]]:
+        items: dict[int, Prepared] = {}
         results: dict[int, Result | InputError] = {}
         for i, (_, future) in enumerate(part):
             try:
@@ -137,9 +145,9 @@ class Session:
                     results[i] = self._score([item])[0]
                 except ImageError as error:
                     results[i] = ImageError(f"{part[i][0]}: {error}")
-        yield from ((path, results[i]) for i, (path, _) in enumerate(part))
+        yield from ((item, results[i]) for i, (item, _) in enumerate(part))
 
-    def _read(self, image: Image) -> tuple[np.ndarray, tuple[int, ...]]:
+    def _read(self, image: Image) -> Prepared:
         """Hops 1 and 2: the prepared input [C,h,w] and the picture's height and width."""
         if isinstance(image, str | os.PathLike):
             pixels = read_image(Path(image))
@@ -149,7 +157,7 @@ class Session:
             raise ArgumentError(f"found {type(image).__name__}; expected a path, a numpy array, or a list of either")
         return prepare(pixels, self.scorer.spec.input), pixels.shape[:2]
 
-    def _score(self, items: Sequence[tuple[np.ndarray, tuple[int, ...]]]) -> list[Result]:
+    def _score(self, items: Sequence[Prepared]) -> list[Result]:
         """Hops 3 to 5."""
         if not items:
             return []
@@ -165,6 +173,13 @@ class Session:
             )
             for i, (_, shape) in enumerate(items)
         ]
+
+
+def _check_stream(batch_size: int, workers: int) -> None:
+    if not 1 <= batch_size <= MOST_BATCH or workers < 1:
+        raise ArgumentError(
+            f"stream: batch_size {batch_size}, workers {workers}; expected 1 to {MOST_BATCH}, and at least 1"
+        )
 
 
 def load(path: str | Path, *, engine: str | None = None, device: str = "auto", threads: int = 0) -> Session:

@@ -85,8 +85,8 @@ def overlay(image: Picture, values: Map, low: float, high: float, mask: npt.NDAr
     return mixed if mask is None else outline(mixed, mask)
 
 
-def outline(image: Picture, mask: npt.NDArray[np.bool_]) -> Picture:
-    """The image [H,W,3] with the border of the mask drawn on it, about 1/130 of the longer side wide."""
+def outline(image: Picture, mask: npt.NDArray[np.bool_], share: float = 1 / 130) -> Picture:
+    """The image [H,W,3] with the border of the mask drawn on it, about that share of the longer side wide."""
     import cv2
 
     drawn = _flat_image(image).copy()
@@ -96,7 +96,7 @@ def outline(image: Picture, mask: npt.NDArray[np.bool_]) -> Picture:
     if full.shape != drawn.shape[:2]:
         full = np.asarray(cv2.resize(full, (drawn.shape[1], drawn.shape[0]), interpolation=cv2.INTER_NEAREST))
     lines, _ = cv2.findContours(full, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, lines, -1, _OUTLINE, thickness=max(1, round(max(drawn.shape) / 130)))
+    cv2.drawContours(drawn, lines, -1, _OUTLINE, thickness=max(1, round(max(drawn.shape) * share)))
     return drawn
 
 
