@@ -144,15 +144,22 @@ def test_no_tissue(tmp_path: Path) -> None:
     assert len(score_slide(session(), path, Tiling(tissue=0)).tiles) == 10 * 13
 
 
-def test_a_damaged_place_gives_no_score(tmp_path: Path) -> None:
-    path = write_slide(tmp_path / "a.tif", tissue(2048, 2048))
+def test_a_damaged_place_gives_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The damage is in level 0, the thumbnail from level 1: it is met among the tiles, while threads read ahead."""
+    path = write_slide(tmp_path / "a.tif", tissue(2048, 3200))
     data = bytearray(path.read_bytes())
-    data[len(data) // 3 : len(data) // 3 + 200] = bytes(200)
+    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
     path.write_bytes(data)
-    before = threading.active_count()
+    reading: list[str] = []
+
+    def close(slide: Slide) -> None:
+        reading.extend(thread.name for thread in threading.enumerate() if thread.name.startswith("normscan-read"))
+        slide._slide.close()
+
+    monkeypatch.setattr(Slide, "close", close)
     with pytest.raises(ImageError, match=r"a\.tif: the slide is damaged near x \d+, y \d+"):
         score_slide(session(), path, batch_size=2)
-    assert threading.active_count() == before
+    assert reading == []  # a thread would read from a slide that is closed
 
 
 def test_a_score_that_is_not_finite_names_the_place(slide: Path) -> None:

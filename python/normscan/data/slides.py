@@ -2,7 +2,8 @@
 
 A slide is a pyramid of levels. OpenSlide reads any part of any level, so that nothing here holds more than a thumbnail
 and one tile: memory does not grow with the slide. Places and extents are in pixels of level 0, the finest.
-OpenSlide (extra `wsi`) is imported when the first slide is opened. Slides that are folders of DICOM files are not read.
+OpenSlide (extra `wsi`) is imported when the first slide is opened. Slides that are folders of DICOM files are not read;
+of .vms and .vmu slides name the file itself, since their own parts lie beside it as JPEGs.
 """
 
 from __future__ import annotations
