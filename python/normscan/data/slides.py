@@ -30,8 +30,8 @@ _ENLARGED = 1.1
 """Scanners of 20x give 0.46 to 0.51 um/px: tiles are enlarged so far, at most, where level 0 is coarser than asked."""
 _ROUNDING = 1.01
 """Sides of levels are rounded, so that a level of 4 may say 4.0003."""
-_MOST_READ = 1 << 26
-"""Pixels of a level in one tile (256 MiB as they come)."""
+_MOST_READ = 1 << 24
+"""Pixels of a level in one tile: 64 MiB as they come, in each thread that reads."""
 _BLOCK = 2048
 """Pixels of a level, each way, that are read at once for the thumbnail."""
 _SATURATION = (8, 40)
