@@ -47,7 +47,6 @@ def command(
     from normscan.data.layouts import find_images
     from normscan.deploy.session import load
     from normscan.errors import UsageError
-    from normscan.files import temporary_file
     from normscan.progress import say
 
     if maps and output is None:
@@ -75,14 +74,7 @@ def command(
         found = list(_counted(rows, tally))
         emit({**tally, "rows": found}, _table(found), as_json=as_json)
     else:
-        with (
-            temporary_file(output / "scores.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            table = csv.DictWriter(file, SCORES, lineterminator="\n")
-            table.writeheader()
-            for row in _counted(rows, tally):
-                table.writerow(row)
+        _write(output / "scores.csv", _counted(rows, tally))
         text = "{images} pictures: {anomalous} anomalous, {failed} failed".format(**tally)
         emit({**tally, "scores": output / "scores.csv"}, f"{text}; {output / 'scores.csv'}", as_json=as_json)
     if tally["failed"]:
@@ -118,6 +110,17 @@ def _counted(rows: Iterator[dict[str, Any]], tally: dict[str, int]) -> Iterator[
         tally["anomalous"] += row["decision"] == "anomalous"
         tally["failed"] += row["error"] is not None
         yield row
+
+
+def _write(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    """Write scores.csv as the rows come."""
+    from normscan.files import temporary_file
+
+    with temporary_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, SCORES, lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            table.writerow(row)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

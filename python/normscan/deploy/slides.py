@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +78,8 @@ def score_slide(
         shares = tissue_shares(mask, slide, grid)
         count = _count(path, shares, tiling, mask)
         heat = _Heat(slide, grid, mask.shape)
-        places = grid.tiles(shares, tiling.tissue)
-        found = session.stream_pixels(
-            places, lambda tile: slide.read(grid, tile), batch_size=batch_size, workers=workers
-        )
-        tiles = []
+        tiles, places = [], grid.tiles(shares, tiling.tissue)
+        found = session.stream_pixels(places, partial(slide.read, grid), batch_size=batch_size, workers=workers)
         with closing(found):  # no thread reads from a slide that is closed
             for tile, result in track(found, path.name, count, unit="tiles"):
                 if isinstance(result, InputError):
