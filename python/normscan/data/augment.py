@@ -21,12 +21,26 @@ _UNIT = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 _MIN_SIDE = 8  # pixels; a smaller picture has no room for a local anomaly
 _AREA = (0.03, 0.15)  # of the picture
 _TRIES = 4
+_CELLS = 4  # of an elastic warp
+# Directions of haematoxylin, eosin and DAB in optical density of R, G, B (Ruifrok and Johnston 2001, table 1).
+_STAINS = np.array([(0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78)])
+_STAINS /= np.linalg.norm(_STAINS, axis=1, keepdims=True)
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     """Generator for one image in one epoch; neighbouring seeds, epochs and indices are unrelated (BLAKE2b)."""
     key = hashlib.blake2b(f"{int(seed)}/{int(epoch)}/{int(index)}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
+
+
+def augment(
+    pixels: Pixels, rng: np.random.Generator, *, elastic: float = 0.0, stain_jitter: float = 0.0, **ranges: Any
+) -> Pixels:
+    """What training does to a picture: `affine` with its `ranges`, then `elastic`, then `stain_jitter`, where not 0."""
+    pixels = affine(pixels, rng, **ranges)
+    if elastic:
+        pixels = elastic_warp(pixels, rng, elastic)
+    return jitter_stains(pixels, rng, stain_jitter) if stain_jitter else pixels
 
 
 def affine(
@@ -61,6 +75,48 @@ def affine(
     matrix = np.column_stack([linear, offset])
     warped = cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(warped).reshape(pixels.shape)
+
+
+def elastic_warp(pixels: Pixels, rng: np.random.Generator, reach: float) -> Pixels:
+    """Smooth random displacements (Simard et al. 2003): a picture as of soft tissue -> same shape and dtype.
+
+    pixels [H,W] or [H,W,C]; `reach` is the displacements' standard deviation as a share of the shorter side, `_CELLS`
+    how many of them are independent along it. Bilinear, reflected border.
+    """
+    import cv2
+
+    _check(pixels)
+    height, width = pixels.shape[:2]
+    push = np.float32(reach * min(height, width))
+    x = np.arange(width, dtype=np.float32)[None, :] + push * noise(rng, (height, width), _CELLS)
+    y = np.arange(height, dtype=np.float32)[:, None] + push * noise(rng, (height, width), _CELLS)
+    warped = cv2.remap(pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(warped).reshape(pixels.shape)
+
+
+def jitter_stains(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """Another laboratory's slide: stains stronger or weaker, of other hues, under another light.
+
+    Optical density, -log10 of the transmitted share, is additive in the stains (Ruifrok and Johnston 2001). It is taken
+    apart by their vectors of haematoxylin, eosin and DAB, and put together with each stain's amount times 1 + and each
+    direction of colour moved by normal numbers of `strength` (amounts as Tellez et al. 2018; directions ours, since
+    laboratories differ in hue too). pixels [H,W,3] RGB -> same shape and dtype; [H,W] has no stains and comes back.
+    """
+    import cv2
+
+    _check(pixels)
+    if pixels.ndim == 2:
+        return pixels
+    unit = np.float32(_UNIT[str(pixels.dtype)])
+    amounts = np.maximum(1 + strength * rng.standard_normal(3), 0.1)
+    directions = np.maximum(_STAINS + 0.5 * strength * rng.standard_normal((3, 3)), 0.0)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    light = 1 + 0.1 * strength * rng.standard_normal(3)
+    change = (np.linalg.inv(_STAINS) @ (amounts[:, None] * directions)).astype(np.float32)
+    transmitted = np.maximum(pixels.astype(np.float32) / unit, np.float32(1 / 255))
+    density = cv2.transform(np.log(transmitted), change.T)
+    changed: Pixels = np.clip(np.exp(density) * light.astype(np.float32), 0.0, 1.0) * unit
+    return changed if unit == 1.0 else np.rint(changed).astype(pixels.dtype)
 
 
 def plant_anomaly(pixels: Pixels, donor: Pixels, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.bool_]]:

@@ -31,6 +31,9 @@ class Config(BaseConfig):
     shear: float = Field(0.0, ge=0, le=0.5, description="augmentation")
     zoom: float = Field(0.0, ge=0, lt=1, description="augmentation: share of the size")
     flip: bool = Field(False, description="augmentation: mirror, left-right and top-bottom")
+    elastic: float = Field(0.0, ge=0, le=0.2, description="augmentation: smooth displacements, share of the side")
+    stain_jitter: float = Field(0.0, ge=0, le=1, description="augmentation: stains' amounts and hues, in RGB density")
+    test: float = Field(0.5, gt=0, lt=1, description="share of a cohort's patients that are kept for test")
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
@@ -43,8 +46,8 @@ class Config(BaseConfig):
 
     @property
     def augmentation(self) -> dict[str, Any]:
-        """Arguments of `data.augment.affine`."""
-        return self.model_dump(include={"rotate", "shift", "shear", "zoom", "flip"})
+        """Arguments of `data.augment.augment`."""
+        return self.model_dump(include={"rotate", "shift", "shear", "zoom", "flip", "elastic", "stain_jitter"})
 
     @property
     def smallest(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from normscan.data.augment import affine, plant_anomaly, sample_rng
+from normscan.data.augment import augment, plant_anomaly, sample_rng
 from normscan.data.read import read_image
 from normscan.data.sample import Record
 from normscan.errors import ImageError
@@ -60,7 +60,7 @@ def augmented(pictures: Pictures, size: Input, *, seed: int, epoch: int, augment
     """The picture as training sees it; seeded by (seed, epoch, index), whichever thread makes it."""
 
     def make(index: int) -> np.ndarray:
-        return prepare(affine(pictures[index % len(pictures)], sample_rng(seed, epoch, index), **augmentation), size)
+        return prepare(augment(pictures[index % len(pictures)], sample_rng(seed, epoch, index), **augmentation), size)
 
     return make
 
