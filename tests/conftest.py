@@ -41,6 +41,16 @@ def skin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Biopsies of 32 made-up patients, 6 + 6 patches of 64 pixels each. Never written to."""
+    from normscan.data.synthetic_histology import write_cohort
+
+    root = tmp_path_factory.mktemp("cohort") / "data"
+    write_cohort(root, seed=5, patients=32, patches=6, annotated=6, size=64)
+    return root
+
+
+@pytest.fixture(scope="session")
 def run(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the tiniest `ocad`. Never written to."""
     from normscan.families import family

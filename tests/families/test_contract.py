@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from normscan.data.synthetic import dermoscopy
+from normscan.data.synthetic import dermoscopy, write_demo
 from normscan.deploy.export import export
 from normscan.deploy.session import load
 from normscan.deploy.verify import verify
@@ -30,14 +31,14 @@ def tiny(family: Family) -> Any:
     return family.config.parse(family.tiny)
 
 
-def batch(family: Family, count: int = 4, label: int = 0) -> Batch:
+def batch(family: Family, count: int = 4, label: int | None = 0) -> Batch:
     config = tiny(family)
     rng = np.random.default_rng(5)
     size = family.spec(config).input
     x = np.stack([prepare(dermoscopy(rng, size=32, abnormal=False)[0], size) for _ in range(count)])
     return Batch(
         x=torch.from_numpy(x),
-        label=torch.full((count,), label),
+        label=torch.full((count,), label) if label is not None else torch.arange(count) % 2,
         weight=torch.ones(count),
         index=torch.arange(count),
         origin=("ok",) * count,
@@ -45,13 +46,24 @@ def batch(family: Family, count: int = 4, label: int = 0) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def trained(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Run]:
+def labelled(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same data with abnormal training pictures, which families that learn from labels ask for."""
+    root = tmp_path_factory.mktemp("labelled") / "data"
+    write_demo(root.parent / "more", seed=4, size=32, train=1, test_normal=0, test_abnormal=12)
+    shutil.copytree(skin, root)
+    shutil.copytree(root.parent / "more" / "test" / "abnormal", root / "train" / "abnormal")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(skin: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Run]:
     runs: dict[str, Run] = {}
 
     def make(family: Family) -> Run:
         if family.name not in runs:
             folder = tmp_path_factory.mktemp(family.name) / "run"
-            runs[family.name] = train(family.name, skin, folder, preset="paper", overrides=family.tiny)
+            data = labelled if family.supervision == "supervised" else skin
+            runs[family.name] = train(family.name, data, folder, preset="paper", overrides=family.tiny)
         return runs[family.name]
 
     return make
@@ -86,7 +98,7 @@ def test_spec_round_trips(family: Family) -> None:
 def test_loss_falls(family: Family) -> None:
     torch.manual_seed(0)
     network = family.network(tiny(family))
-    same = batch(family, 8)
+    same = batch(family, 8, label=None if family.supervision == "supervised" else 0)
     for make in family.stages:
         step = make(network, tiny(family).model_copy(update={"learning_rate": 1e-3}))
         step.begin_epoch([same])

@@ -92,6 +92,36 @@ def split(
     return result
 
 
+def split_abnormal(records: Sequence[Record], *, seed: int = 0, validation: float = 0.1) -> list[Record]:
+    """Move whole groups that hold abnormal training images to validation, for families that learn from labels.
+
+    `validation` is the share of these images that go; one group at least goes, and one at least stays. Normals of a
+    group go with it. A validation part that the layout brings already is kept. Raises InputError where fewer than two
+    groups hold abnormal images.
+    """
+    given = any(record.split == "validation" and record.label == 1 for record in records)
+    families = _families(records, [index for index, record in enumerate(records) if record.split == "train"])
+    mixed = {key: members for key, members in families.items() if any(records[i].label == 1 for i in members)}
+    if given or not validation:
+        return list(records)
+    if len(mixed) < 2:
+        raise InputError(
+            f"found abnormal training images of {len(mixed)} groups; expected at least 2, one each for train and "
+            "validation: add images, or a validation part"
+        )
+    result = list(records)
+    abnormal = {key: sum(records[i].label == 1 for i in members) for key, members in mixed.items()}
+    ordered = sorted(mixed, key=lambda key: hashlib.blake2b(f"{seed}/{key}".encode()).digest())
+    wanted, moved = validation * sum(abnormal.values()), 0
+    for key in ordered[:-1]:
+        if moved >= wanted:
+            break
+        moved += abnormal[key]
+        for index in mixed[key]:
+            result[index] = replace(records[index], split="validation")
+    return result
+
+
 def _movable(record: Record) -> bool:
     return record.split == "train" and record.label == 0 and record.origin == "ok"
 

@@ -22,6 +22,7 @@ def card(run: Run) -> str:
             f"calibration normals; target specificity {calibration.target_specificity:.0%}, "
             f"95 % interval {low:.1%} to {high:.1%}."
         )
+    learnt = "labelled pictures" if "labelled_auroc" in manifest["validation"] else "normals"
     terms = "\n".join(
         f"| {term.op} | {', '.join(term.of)} | {term.kind} | {term.weight:g} | {term.scale or 1:.4g} |"
         for term in run.spec.terms
@@ -35,8 +36,8 @@ Method: {run.family.paper}. Preset `{manifest["preset"]}`, seed {manifest["seed"
 
 ## Data
 
-{counts["train"]} normals for the network and its statistics, {counts["validation"]} for choosing the checkpoint
-and the terms' scales, {counts["calibration"]} for the threshold. No picture is in two parts; the manifest has hashes.
+{counts["train"]} {learnt} for the network and its statistics, {counts["validation"]} for choosing the checkpoint and
+the terms' scales, {counts["calibration"]} for the threshold. No picture is in two parts; the manifest has hashes.
 {_origins(manifest)}
 ## Score
 
@@ -48,10 +49,22 @@ and the terms' scales, {counts["calibration"]} for the threshold. No picture is 
 
 ## Validation
 
-Anomalies planted in validation normals: AUROC {manifest["validation"]["planted_auroc"]:.3f}, median rise of the score
-{manifest["validation"]["separation"]:.2f} standard deviations. These are made anomalies: real ones must be measured
-with `normscan evaluate`.
+{_validation(manifest["validation"])}
 """
+
+
+def _validation(found: Mapping[str, float]) -> str:
+    """What was seen on pictures that chose something; no figure of a test."""
+    if "labelled_auroc" in found:
+        return (
+            f"Labelled validation pictures: AUROC {found['labelled_auroc']:.3f}. They took part in the training's end: "
+            "measure on others with `normscan evaluate`."
+        )
+    return (
+        f"Anomalies planted in validation normals: AUROC {found['planted_auroc']:.3f}, median rise of the score\n"
+        f"{found['separation']:.2f} standard deviations. These are made anomalies: real ones must be measured\n"
+        "with `normscan evaluate`."
+    )
 
 
 def _origins(manifest: Mapping[str, Any]) -> str:

@@ -81,6 +81,12 @@ def nothing_to_start(network: nn.Module, config: Any) -> dict[str, str]:
     return {}
 
 
+def nothing_to_finish(network: Any, labelled: Iterable[tuple[Any, Any]]) -> dict[str, float]:
+    """Of families that are ready when their last stage is."""
+    del network, labelled
+    return {}
+
+
 @dataclass(frozen=True)
 class Family:
     """One published method."""
@@ -102,5 +108,8 @@ class Family:
     """The smallest config; the contract test runs it."""
     start: Callable[[Any, Any], Mapping[str, str]] = nothing_to_start
     """(network, config) -> gives a fresh network its published weights; what it returns goes into the manifest."""
+    finish: Callable[[Any, Iterable[tuple[Any, Any]]], Mapping[str, float]] = nothing_to_finish
+    """(network, validation batches as (x [N,C,H,W], label [N]) in numpy) -> what it set, for the manifest; once, after
+    training, before the scale of the terms and the threshold."""
     abnormal: Mapping[str, Any] | None = None
     """The config fields that `--abnormal` sets; None where the family has no supervised form."""

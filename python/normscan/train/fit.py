@@ -5,7 +5,7 @@ Each comes from its own part of the data: statistics from train, scales from val
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,8 +81,9 @@ def score_all(network: nn.Module, scorer: Scorer, x_batches: Iterable[np.ndarray
 
 
 def with_scales(spec: ScoringSpec, terms: np.ndarray) -> ScoringSpec:
-    """The scale of each term: its standard deviation over validation normals, terms [N,T]."""
+    """The scale of each term: its standard deviation over validation normals, terms [N,T]; a declared one stays."""
     spread = terms.std(axis=0, ddof=1) if len(terms) > 1 else np.abs(terms).mean(axis=0)
+    spread = np.array([s if t.scale is None else t.scale for t, s in zip(spec.terms, spread, strict=True)])
     if not np.all(np.isfinite(spread)) or np.any(spread <= 0):
         raise InputError(
             f"the terms' spread over {len(terms)} validation normals is {spread.tolist()}, expected positive numbers; "
@@ -97,12 +98,14 @@ PLANTED = 64
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation normals and the anomalies planted in them say of a network."""
+    """What validation normals, and anomalies planted in them or labelled ones beside them, say of a network."""
 
     auroc: float
-    """Planted against normal; not to be confused with a test figure."""
+    """Planted (or labelled) against normal; not to be confused with a test figure."""
     separation: float
-    """Median rise of the score by planting, in standard deviations of the normal scores; it does not saturate."""
+    """Median rise of the score by planting, in standard deviations of the normal scores; it does not saturate. Of
+    labelled pictures: the distance of the two medians."""
+    labelled: bool
     spread: float
     scorer: Scorer
     scores: np.ndarray
@@ -111,8 +114,18 @@ class Validation:
 class Validator:
     """Scores a network as it stands, with statistics and scales fitted for the moment."""
 
-    def __init__(self, spec: ScoringSpec, train: Pictures, validation: Pictures, *, seed: int, batch_size: int) -> None:
-        self.spec, self._train, self._validation = spec, train, validation
+    def __init__(
+        self,
+        spec: ScoringSpec,
+        train: Pictures,
+        validation: Pictures,
+        *,
+        abnormal: Pictures | None = None,
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        """`abnormal`: labelled validation pictures, of families that learn from labels; nothing is planted then."""
+        self.spec, self._train, self._validation, self._abnormal = spec, train, validation, abnormal
         self._seed, self._batch_size = seed, batch_size
         # Prepared once where they fit: preparation does not depend on the network.
         self._prepared: dict[str, list[np.ndarray]] = {}
@@ -121,7 +134,14 @@ class Validator:
         """The same pictures, prepared once, scored by another spec of the same input; None: by this one."""
         if spec is None:
             return self
-        other = Validator(spec, self._train, self._validation, seed=self._seed, batch_size=self._batch_size)
+        other = Validator(
+            spec,
+            self._train,
+            self._validation,
+            abnormal=self._abnormal,
+            seed=self._seed,
+            batch_size=self._batch_size,
+        )
         other._prepared = self._prepared
         return other
 
@@ -142,15 +162,30 @@ class Validator:
         raw = score_all(network, Scorer(self.spec, stats), self._batches("normal", count, make))
         scorer = Scorer(with_scales(self.spec, raw.terms), stats)
         normal = score_all(network, scorer, self._batches("normal", count, make)).scores
-        damaged = planted(self._validation, size, seed=self._seed)
-        times = -(-PLANTED // count)
-        abnormal = score_all(network, scorer, self._batches("planted", times * count, damaged)).scores
+        if self._abnormal is None:
+            times = -(-PLANTED // count)
+            damaged = planted(self._validation, size, seed=self._seed)
+            abnormal = score_all(network, scorer, self._batches("planted", times * count, damaged)).scores
+            rise = float(np.median(abnormal - np.tile(normal, times)))
+        else:
+            known = plain(self._abnormal, size)
+            abnormal = score_all(network, scorer, self._batches("abnormal", len(self._abnormal), known)).scores
+            rise = float(np.median(abnormal) - np.median(normal))
         spread = float(normal.std(ddof=1)) if len(normal) > 1 else 1.0
-        labels = np.repeat([0, 1], [count, times * count])
+        labels = np.repeat([0, 1], [count, len(abnormal)])
         return Validation(
             auroc=auroc(labels, np.concatenate([normal, abnormal])),
-            separation=float(np.median(abnormal - np.tile(normal, times))) / max(spread, 1e-12),
+            separation=rise / max(spread, 1e-12),
+            labelled=self._abnormal is not None,
             spread=spread,
             scorer=scorer,
             scores=normal,
         )
+
+    def labelled(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Validation batches with their labels, for `Family.finish`: normals first."""
+        for label, pictures in enumerate((self._validation, self._abnormal)):
+            if pictures is not None:
+                make = plain(pictures, self.spec.input)
+                for x, _ in batches(make, range(len(pictures)), self._batch_size):
+                    yield x, np.full(len(x), label)

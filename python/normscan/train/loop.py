@@ -176,8 +176,9 @@ class Loop:
         self.step.validated(progress.stale)
         schedule = self.step.schedule
         progress.stopped = progress.stale >= schedule.patience and not schedule.keeps_last
+        kind = "labelled" if found.labelled else "planted"
         say(
-            f"epoch {progress.epoch}: planted anomalies AUROC {found.auroc:.3f}, separation {found.separation:.2f} "
+            f"epoch {progress.epoch}: {kind} anomalies AUROC {found.auroc:.3f}, separation {found.separation:.2f} "
             f"(best {progress.best:.2f}{', stopping early' if progress.stopped else ''})"
         )
         return {"validation_auroc": found.auroc, "validation_separation": found.separation}

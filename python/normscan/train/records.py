@@ -7,10 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 from normscan.data.generated import generated_records
+from normscan.data.histology import DENSITIES, is_histology, placed, read_histology, split_patients
 from normscan.data.layouts import find_images, read_layout
 from normscan.data.read import PathLike
 from normscan.data.sample import Record
-from normscan.data.splits import check_disjoint, split
+from normscan.data.splits import check_disjoint, split, split_abnormal
 from normscan.errors import InputError, UsageError
 from normscan.families.config import Config
 from normscan.families.family import Family
@@ -61,21 +62,46 @@ def check_given(card: Family, config: Config, abnormal: PathLike | None) -> None
 
 
 def _real(card: Family, config: Config, root: Path) -> list[Record]:
-    records = read_layout(root)
+    labels = card.supervision == "supervised"
+    records = cohort_records(card, config, root) if is_histology(root) else read_layout(root)
     check_disjoint(records)
     if card.supervision == "one_class":
         dropped = [r for r in records if r.split == "train" and r.label != 0]
         if dropped:
             say(f"{len(dropped)} pictures in train that are not normal are left out: {card.name} learns normals")
         records = [r for r in records if not (r.split == "train" and r.label != 0)]
-    share = _calibration_share(config, sum(r.split == "train" for r in records))
+    share = _calibration_share(config, sum(r.split == "train" and r.label == 0 for r in records))
     records = split(records, seed=config.seed, validation=config.validation, calibration=share)
-    records = [r for r in records if r.split != "validation" or r.label == 0]  # anomalies are planted, not given
-    counts = Counter(r.split for r in records)
+    if labels:
+        records = split_abnormal(records, seed=config.seed, validation=config.validation)
+    else:
+        records = [r for r in records if r.split != "validation" or r.label == 0]  # anomalies are planted, not given
+    counts = Counter(r.split for r in records if r.label == 0 or r.split == "train")
     if missing := [part for part in PARTS if not counts[part]]:
         raise InputError(f"{root}: no normal pictures for {', '.join(missing)}; add some, or change the shares")
     say("  ".join(f"{part} {counts[part]}" for part in PARTS))
     return records
+
+
+def cohort_records(card: Family, config: Config, root: Path) -> list[Record]:
+    """A cohort's pictures, its patients divided: `config.test` of them are kept for test, the others train.
+
+    A family that learns from labels takes the annotated patches, any other the cropped ones; the test part has both, as
+    far as their label is known.
+    """
+    cohort = read_histology(root)
+    for line in cohort.unmatched.lines():
+        say(line)
+    parts = split_patients(cohort.patients, seed=config.seed, shares={"test": config.test})
+    cohort = placed(cohort, parts)
+    for part, patients in parts.items():
+        counts = Counter(cohort.patients[patient] for patient in patients)
+        say(f"{part}: {len(patients)} patients, " + ", ".join(f"{counts[d]} {d}" for d in DENSITIES))
+    learnt = cohort.annotated if card.supervision == "supervised" else cohort.cropped
+    if not learnt:
+        raise InputError(f"{root}: holds no annotated patches; {card.name} learns from them")
+    test = [r for r in (*cohort.cropped, *cohort.annotated) if r.split == "test" and r.label is not None]
+    return [*(r for r in learnt if r.split != "test"), *test]
 
 
 def _generated(table: PathLike, records: list[Record]) -> list[Record]:

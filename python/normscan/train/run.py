@@ -95,17 +95,36 @@ def train(
         return Run.open(folder)
 
     own = [r for r in records if r.origin == "ok"]
-    pictures = {part: Pictures([r for r in own if r.split == part], smallest=config.smallest) for part in PARTS}
-    real = pictures["train"], pictures["validation"]
-    validator = Validator(spec, *real, seed=config.seed, batch_size=config.batch_size)
+    pictures = {part: _pictures(own, part, config) for part in PARTS}
+    labelled = [r for r in own if r.split == "validation" and r.label == 1]
+    validator = Validator(
+        spec,
+        pictures["train"],
+        pictures["validation"],
+        abnormal=Pictures(labelled, smallest=config.smallest) if labelled else None,
+        seed=config.seed,
+        batch_size=config.batch_size,
+    )
     _run_stages(card, config, network, [r for r in records if r.split == "train"], validator, folder)
+    finished = dict(card.finish(network, validator.labelled()))
     fitted = _fit(network, validator, config, pictures["calibration"])
     _write(folder, network, fitted, pictures["validation"], root)
     origin = {"folder": data_folder(root, folder), "sha256": {part: _digest(h) for part, h in hashes.items()}}
     precision = resolve_precision(config.precision, next(network.parameters()).device)
-    provenance = {"data": origin, "weights": weights, "precision": str(precision).removeprefix("torch.")}
+    provenance = {
+        "data": origin,
+        "weights": weights,
+        "precision": str(precision).removeprefix("torch."),
+        "finished": finished,
+    }
     write_json(folder / "manifest.json", _manifest(card, config, preset, provenance, records, folder, fitted))
     return Run.open(folder)
+
+
+def _pictures(records: Sequence[Record], part: str, config: Config) -> Pictures:
+    """A part's pictures: of train all, of the others the normals, which make scale and threshold."""
+    kept = [r for r in records if r.split == part and (part == "train" or r.label == 0)]
+    return Pictures(kept, smallest=config.smallest)
 
 
 def _fresh(card: Family, config: Config, place: torch.device) -> tuple[nn.Module, dict[str, str]]:
@@ -240,7 +259,11 @@ def _manifest(
         "data": {**provenance["data"], "counts": dict(counts), "origins": dict(origins)},
         "weights": provenance["weights"],
         "precision": provenance["precision"],
-        "validation": {"planted_auroc": fitted.validation.auroc, "separation": fitted.validation.separation},
+        "finished": provenance["finished"],
+        "validation": {
+            "labelled_auroc" if fitted.validation.labelled else "planted_auroc": fitted.validation.auroc,
+            "separation": fitted.validation.separation,
+        },
         "spread": fitted.spread,
         "map_scale": fitted.map_scale,
         "calibration": None if calibration is None else {**vars(calibration), "unit": fitted.unit},

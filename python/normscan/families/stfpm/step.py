@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from normscan import ops
 from normscan.families.family import Batch, Schedule
 from normscan.families.stfpm.config import StfpmConfig
 from normscan.families.stfpm.network import StfpmNetwork
+from normscan.nn.rates import set_rate
 
 TEMPLATE = "generated_from_template"
 # The source's weights, without and with one good template.
@@ -60,11 +60,7 @@ class StudentStep:
     def begin_epoch(self, loader: Iterable[Batch]) -> None:
         """Set the rate."""
         del loader
-        config = self.config
-        if config.decay == "cosine":
-            share = 0.5 * (1.0 + math.cos(math.pi * min(self.epoch / config.epochs, 1.0)))
-            for group in self.optimizer.param_groups:
-                group["lr"] = config.learning_rate * share
+        set_rate(self.optimizer, self.config.learning_rate, self.config.decay, self.epoch / self.config.epochs)
         self.epoch += 1
 
     def step(self, batch: Batch) -> dict[str, float]:
