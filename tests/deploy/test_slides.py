@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from pathlib import Path
@@ -111,18 +112,22 @@ def test_a_tile_scores_as_its_picture_does(bundle: Path, tmp_path: Path) -> None
         assert item.decision == alone.decision
 
 
-@pytest.mark.parametrize("group", [Group("max"), Group("mean"), Group("fraction", 0.4), None])
+@pytest.mark.parametrize(
+    "group", [Group("max"), Group("mean"), Group({"fraction": 0.4}), Group({"topk": 0.5}, 0.2, 0.9), None]
+)
 def test_the_slide_s_score_follows_the_spec(slide: Path, group: Group | None) -> None:
     found = score_slide(session(group), slide)
     scores = np.sort([item.score for item in found.tiles])
     expected = {
-        "max": (scores[-1], "max, the model's rule"),
-        "mean": (scores.mean(), "mean, the model's rule"),
-        "fraction": ((scores > 0.4).mean(), "fraction above 0.4, the model's rule"),
+        "max": (scores[-1], "max, by the model"),
+        "mean": (scores.mean(), "mean, by the model"),
+        "fraction": ((scores > 0.4).mean(), "share above 0.4, by the model"),
+        "topk": (scores[-math.ceil(len(scores) / 2) :].mean(), "mean of the highest 50%, by the model"),
         None: (scores[-round(len(scores) / 10) :].mean(), "mean of the highest tenth"),
-    }[group and group.pool]
+    }[group and group.rule[0]]
     assert found.score == pytest.approx(expected[0])
     assert found.rule == expected[1]
+    assert found.density == (group and group.density(found.score))
     assert slide_score(session(), [3.0, 1.0, 2.0])[0] == 3.0
 
 

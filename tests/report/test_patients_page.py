@@ -41,7 +41,8 @@ def patient(
         )
         for i in range(patches)
     ]
-    return Patient(name, truth, diagnosis, score, more.get("shares", {"stain_ae": score}), 50, more.get("fold"), shown)
+    shares = more.get("shares", {"stain_ae": score})
+    return Patient(name, truth, diagnosis, score, shares, 50, more.get("fold"), lambda: shown)
 
 
 COHORT = (
@@ -294,8 +295,8 @@ EVIL = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30) | st.sampl
 def test_every_text_is_escaped(tmp_path_factory: pytest.TempPathFactory, evil: str) -> None:
     def cohort(name: str, method: str) -> list[Patient]:
         shares = {method: 0.2, "other": 0.3}
-        shown = [replace(patch, name=name) for patch in COHORT[2].most_suspicious]
-        return [replace(p, name=name, shares=shares, most_suspicious=shown) for p in COHORT]
+        shown = [replace(patch, name=name) for patch in COHORT[2].most_suspicious()]
+        return [replace(p, name=name, shares=shares, most_suspicious=lambda: shown) for p in COHORT]
 
     def report(name: str, folder: str) -> list[Outline]:
         thresholds = THRESHOLDS | {"patch": {name: {"median": 1.0, "folds": []}}}
@@ -340,9 +341,8 @@ def test_patches_without_maps(tmp_path: Path) -> None:
 
 
 def test_colours_are_of_one_scale_for_all(tmp_path: Path) -> None:
-    low, high = patient("A", "low", "low", 0.4, 1), patient("B", "low", "low", 0.3, 1)
-    bright = replace(high.most_suspicious[0], map=np.full((24, 24), 9.0))
-    _, pages = written(tmp_path, patients=[low, replace(high, most_suspicious=[bright])], map_scale=None)
+    both = [patient("A", "low", "low", 0.4, 1), patient("B", "low", "low", 0.3, 1)]
+    _, pages = written(tmp_path, patients=both, map_scale=(0.0, 9.0))
     assert all("9one scale for the maps of all patients" in page.text for page in pages)
 
 

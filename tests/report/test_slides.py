@@ -26,7 +26,7 @@ def scored(threshold: float | None = 0.5, high: float = 0.9) -> SlideScore:
     tiles = [ScoredTile(Tile(20 * i, 0, 1.0), score, None) for i, score in enumerate([0.4] * 99 + [high])]
     if threshold is not None:
         tiles = [replace(item, decision=item.score > threshold) for item in tiles]
-    return SlideScore(high, "max", tiles, 300, (20.0, 20.0), threshold, float(mask.mean()), thumbnail, mask, heat)
+    return SlideScore(high, "max", None, tiles, 300, (20.0, 20.0), threshold, float(mask.mean()), thumbnail, mask, heat)
 
 
 @pytest.mark.parametrize("threshold", [0.5, None])

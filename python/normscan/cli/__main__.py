@@ -12,7 +12,20 @@ import sys
 
 import typer
 
-from normscan.cli import compare, demo, doctor, evaluate, export, generate, inspect, score, segment, train, verify
+from normscan.cli import (
+    compare,
+    demo,
+    diagnose,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    inspect,
+    score,
+    segment,
+    train,
+    verify,
+)
 from normscan.errors import Error
 
 app = typer.Typer(
@@ -23,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (train, score, evaluate, compare, export, verify, inspect, segment, doctor, demo):
+for verb in (train, score, evaluate, diagnose, compare, export, verify, inspect, segment, doctor, demo):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 app.add_typer(generate.app, name="generate")
 

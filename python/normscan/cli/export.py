@@ -17,6 +17,9 @@ def command(
     distances: Annotated[
         str, typer.Option("--distances", help="native: the core compares features; graph: the engine gives out maps.")
     ] = "native",
+    thresholds: Annotated[
+        Path | None, typer.Option(help="thresholds.json of `normscan diagnose`: the bundle then diagnoses patients.")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -25,7 +28,7 @@ def command(
     from normscan.deploy.export import export
     from normscan.deploy.verify import as_dict, explain, verify
 
-    bundle = export(run, output, distances=distances, force=force)
+    bundle = export(run, output, distances=distances, thresholds=thresholds, force=force)
     found = verify(bundle.folder)
     size = sum(file.stat().st_size for file in bundle.folder.iterdir())
     emit(

@@ -14,6 +14,7 @@ import typer
 
 from normscan.cli import slides
 from normscan.cli.common import SCORES, Batch, Device, Force, Json, Model, Threads, emit, scores_row
+from normscan.cli.patients import Patients
 
 if TYPE_CHECKING:
     from normscan.deploy.session import Session
@@ -65,8 +66,9 @@ def command(
     if session.scorer.spec.calibration is None:
         say("no threshold in this model: scores carry no decision")
     root = Path(os.path.commonpath([path.parent for path in paths]))
+    patients = Patients(session) if session.scorer.spec.group is not None else None
     rows = chain(
-        _rows(session, pictures, root, batch, output / "maps" if maps and output else None),
+        _rows(session, pictures, root, batch, output / "maps" if maps and output else None, patients),
         slides.rows(session, whole, root, tiling, batch, output / "slides" if output else None),
     )
     tally = {"images": len(paths), "anomalous": 0, "failed": 0}
@@ -76,13 +78,15 @@ def command(
     else:
         _write(output / "scores.csv", _counted(rows, tally))
         text = "{images} pictures: {anomalous} anomalous, {failed} failed".format(**tally)
+        if patients is not None and pictures:
+            text = f"{patients.write(output / 'scores_patients.csv')}\n{text}"
         emit({**tally, "scores": output / "scores.csv"}, f"{text}; {output / 'scores.csv'}", as_json=as_json)
     if tally["failed"]:
         raise typer.Exit(3 if tally["failed"] == len(paths) else 4)
 
 
 def _rows(
-    session: Session, paths: list[Path], root: Path, batch: int, map_folder: Path | None
+    session: Session, paths: list[Path], root: Path, batch: int, map_folder: Path | None, patients: Patients | None
 ) -> Iterator[dict[str, Any]]:
     from normscan.errors import InputError
     from normscan.progress import say, track
@@ -94,6 +98,8 @@ def _rows(
             say(str(result))
             yield scores_row(name, error=str(result))
             continue
+        if patients is not None:
+            patients.add(path, result.score)
         error = None
         if map_folder is not None:
             try:

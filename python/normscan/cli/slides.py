@@ -84,5 +84,5 @@ def rows(
 
 
 def slide_row(name: str, found: SlideScore) -> dict[str, Any]:
-    """A slide's score, without a decision: the model's threshold is for pictures, and a slide's tiles are those."""
-    return scores_row(name, found.score)
+    """A slide's score, and its density as decision; the model's threshold is for pictures, which its tiles are."""
+    return scores_row(name, found.score, found.density)

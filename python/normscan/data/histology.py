@@ -8,18 +8,20 @@
                                                  Presence: 1 bacteria, -1 none, 0 uncertain
 
 Tables are UTF-8, with or without a byte-order mark, comma or semicolon; other columns are ignored. Leading zeros of a
-window do not count (00042.png is window 42), since spreadsheets drop them. All names are fields of `HistologyLayout`.
+window do not count (00042.png is window 42), since spreadsheets drop them. All names are fields of `HistologyLayout`;
+a cohort that has others says so in its cohort.json: {"patient": "ID", "negative": "none"}.
 Source: arXiv 2309.16053 and 2412.13857; the names are those of the published data.
 """
 
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -27,9 +29,12 @@ from normscan.data.read import SUFFIXES, PathLike
 from normscan.data.sample import SPLITS, Record
 from normscan.data.splits import targets
 from normscan.errors import ArgumentError, InputError
+from normscan.files import read_json
 
 Density = Literal["negative", "low", "high"]
 DENSITIES: tuple[Density, ...] = ("negative", "low", "high")
+NAMES = "cohort.json"
+"""Where a cohort says what its folders, tables, columns and words are called."""
 _T = TypeVar("_T")
 
 
@@ -111,6 +116,15 @@ class Cohort:
         """All pictures."""
         return [*self.cropped, *self.annotated, *self.uncertain]
 
+    def of(self, patients: Collection[str]) -> Cohort:
+        """These patients alone."""
+        cropped, annotated, uncertain = (
+            [record for record in records if record.group in patients]
+            for records in (self.cropped, self.annotated, self.uncertain)
+        )
+        chosen = {name: density for name, density in self.patients.items() if name in patients}
+        return replace(self, patients=chosen, cropped=cropped, annotated=annotated, uncertain=uncertain)
+
 
 class _Folder(NamedTuple):
     path: Path
@@ -119,8 +133,30 @@ class _Folder(NamedTuple):
     pictures: list[Path]
 
 
+def layout_of(root: PathLike) -> HistologyLayout:
+    """The layout that the folder's cohort.json names, or the source's where it has none.
+
+    Raises InputError for a file that is no object of texts, or that has an unknown name.
+    """
+    path = Path(root) / NAMES
+    if not path.is_file():
+        return HistologyLayout()
+    value = read_json(path)
+    known = [field.name for field in fields(HistologyLayout)]
+    if not isinstance(value, dict) or not all(isinstance(text, str) and text for text in value.values()):
+        raise InputError(f'{path}: expected names and texts, as in {{"patient": "ID"}}')
+    for name in value:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"
+            raise InputError(f"{path}: {name!r} is unknown; {hint}")
+    return HistologyLayout(**value)
+
+
 def is_histology(root: PathLike, layout: HistologyLayout | None = None) -> bool:
-    """Whether a folder has this layout: the cropped patches' folder or the table of diagnoses tells."""
+    """Whether a folder has this layout: cohort.json, the cropped patches' folder or the table of diagnoses tells."""
+    if layout is None and (Path(root) / NAMES).is_file():
+        return True
     layout = layout or HistologyLayout()
     return (Path(root) / layout.cropped).is_dir() or (Path(root) / layout.diagnoses).is_file()
 
@@ -131,7 +167,7 @@ def read_histology(root: PathLike, layout: HistologyLayout | None = None) -> Coh
     Raises InputError naming file and line for a missing folder, table or column, an unknown word, rows that contradict
     each other, a row that fits two pictures, and a patient's folder without pictures.
     """
-    top, layout = Path(root), layout or HistologyLayout()
+    top, layout = Path(root), layout or layout_of(root)
     diagnoses = _diagnoses(top / layout.diagnoses, layout)
     cropped = _folders(top / layout.cropped)
     annotated = _folders(top / layout.annotated) if _annotations(top, layout) else []
@@ -231,7 +267,9 @@ def _annotations(top: Path, layout: HistologyLayout) -> bool:
     folder, table = (top / layout.annotated).is_dir(), (top / layout.patches).is_file()
     if folder != table:
         found, missing = (layout.annotated, layout.patches) if folder else (layout.patches, layout.annotated)
-        raise InputError(f"{top}: found {found} without {missing}; expected both or neither, or another name for it")
+        raise InputError(
+            f"{top}: found {found} without {missing}; expected both or neither, or another name in its cohort.json"
+        )
     return folder
 
 
@@ -260,6 +298,11 @@ def _folders(top: Path) -> list[_Folder]:
     if not folders:
         raise InputError(f"{top}: holds no folder; expected one for each patient, named as in the table of diagnoses")
     return folders
+
+
+def patient_of(folder: str) -> str:
+    """The patient that a folder's name says: without the _0 or _1 of a section."""
+    return re.sub(r"(?<=.)_[01]$", "", folder)
 
 
 def _pictures(folders: Iterable[_Folder], patients: Mapping[str, Density]) -> Iterator[tuple[Path, str]]:
@@ -322,7 +365,9 @@ def _window(name: str) -> str:
 def _word(where: str, column: str, found: str, words: Mapping[str, _T]) -> _T:
     folded = {word.casefold(): value for word, value in words.items()}
     if found.casefold() not in folded:
-        raise InputError(f"{where}: {column} is {found!r}; expected {', '.join(words)}, or other words by option")
+        raise InputError(
+            f"{where}: {column} is {found!r}; expected {', '.join(words)}, or other words in its cohort.json"
+        )
     return folded[found.casefold()]
 
 
@@ -341,7 +386,7 @@ def _rows(
             if missing or doubled:
                 what = f"column {missing[0]} is missing" if missing else f"column {doubled[0]} comes twice"
                 raise InputError(
-                    f"{table}: {what}; found {header}, expected {', '.join(columns)}, or name it by option"
+                    f"{table}: {what}; found {header}, expected {', '.join(columns)}, or others in its cohort.json"
                 )
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
@@ -356,7 +401,7 @@ def _rows(
                 yield where, {name: row.get(name, "") for name in (*columns, *optional)}
     except FileNotFoundError:
         raise InputError(
-            f"{table}: no such table; expected columns {', '.join(columns)}, or another name by option"
+            f"{table}: no such table; expected columns {', '.join(columns)}, or another name in its cohort.json"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: cannot be read ({error}); expected a UTF-8 table, save it as 'CSV UTF-8'") from None

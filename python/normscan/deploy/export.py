@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,13 +22,14 @@ from normscan.deploy.bundle import Bundle, is_bundle_only, write_manifest
 from normscan.deploy.card import card
 from normscan.deploy.golden import golden_inputs
 from normscan.deploy.graph import distances_in_graph
-from normscan.deploy.session import SEEN_DIGITS
+from normscan.deploy.session import SEEN_DIGITS, identity
 from normscan.deploy.verify import verify
 from normscan.errors import MissingExtraError, UsageError
 from normscan.files import temporary_folder, write_bytes
 from normscan.ops.autograd import translation_table
 from normscan.scoring.scorer import Scorer
 from normscan.scoring.spec import ScoringSpec
+from normscan.scoring.thresholds import ThresholdFile
 from normscan.train.fit import outputs
 from normscan.train.folder import Run
 
@@ -38,7 +40,12 @@ DISTANCES = ("native", "graph")
 
 
 def export(
-    run_folder: str | Path, output: str | Path | None = None, *, distances: str = "native", force: bool = False
+    run_folder: str | Path,
+    output: str | Path | None = None,
+    *,
+    distances: str = "native",
+    thresholds: str | Path | None = None,
+    force: bool = False,
 ) -> Bundle:
     """Write the bundle of a finished run (default `<run>/<family>.normscan`) and verify it.
 
@@ -54,6 +61,9 @@ def export(
         raise UsageError(f"distances is {distances!r}, expected {' or '.join(DISTANCES)}")
     graph = distances == "graph"
     run = Run.open(Path(run_folder))
+    if thresholds is not None:
+        group = ThresholdFile.read(Path(thresholds)).group(Path(thresholds), identity(run.manifest))
+        run = replace(run, spec=replace(run.spec, group=group))
     target = Path(output) if output else run.folder / f"{run.family.name}.normscan"
     with temporary_folder(target, force=force, ours=is_bundle_only) as folder:
         network, spec = distances_in_graph(run.network(), run.spec) if graph else (run.network(), run.spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from normscan.data.read import in_range, read_image
 from normscan.deploy.bundle import Bundle, is_bundle
 from normscan.deploy.engines import Engine, open_engine
 from normscan.errors import ArgumentError, ImageError, InputError, MissingExtraError
+from normscan.files import canonical_json
 from normscan.scoring.scorer import Scorer, prepare
 from normscan.threads import set_threads
 
@@ -45,6 +47,13 @@ class Result:
     threshold: float | None
 
 
+def identity(manifest: Mapping[str, Any]) -> str:
+    """Of a training, from the manifest of its run or of a bundle of it: these agree, and two trainings do not."""
+    hashes = manifest["training" if "training" in manifest else "data"]["sha256"]
+    known = [manifest["family"], hashes, manifest["spread"], list(manifest["map_scale"])]
+    return hashlib.sha256(canonical_json(known).encode()).hexdigest()
+
+
 class Session:
     """Scores pictures; the same name and meaning in Python, C and C++."""
 
@@ -56,6 +65,12 @@ class Session:
         """Standard deviation of the calibration scores: the unit that tolerances are stated in."""
         self.map_scale: tuple[float, float] = tuple(manifest["map_scale"])
         """Where the colours of a map begin and end: set on calibration normals."""
+        self._manifest = manifest
+
+    @property
+    def identity(self) -> str:
+        """Of the training: thresholds for patients are of one training's scores."""
+        return identity(self._manifest)
 
     @classmethod
     def open(cls, path: str | Path, *, engine: str | None = None, device: str = "auto", threads: int = 0) -> Self:

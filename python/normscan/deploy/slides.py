@@ -17,6 +17,7 @@ from normscan.data.slides import Grid, Mask, Pixels, Slide, Tile, Tiling, tissue
 from normscan.deploy.session import Session
 from normscan.errors import ImageError, InputError
 from normscan.progress import track
+from normscan.scoring.spec import Density
 
 HIGHEST = 0.1
 """Share of the tiles whose mean is the slide's score, where the spec has no rule for groups."""
@@ -39,6 +40,8 @@ class SlideScore:
     """Of the whole slide, by `rule`."""
     rule: str
     """How the tiles' scores became one, in words."""
+    density: Density | None
+    """What the score says; None where the model has no thresholds for patients."""
     tiles: list[ScoredTile]
     """Row by row."""
     places: int
@@ -87,10 +90,12 @@ def score_slide(
                 tiles.append(ScoredTile(tile, result.score, result.decision))
                 heat.add(tile, result.score)
     score, rule = slide_score(session, [item.score for item in tiles])
+    group = session.scorer.spec.group
     calibration = session.scorer.spec.calibration
     return SlideScore(
         score=score,
         rule=rule,
+        density=None if group is None else group.density(score),
         tiles=tiles,
         places=shares.size,
         extent=grid.extent,
@@ -109,8 +114,9 @@ def slide_score(session: Session, scores: list[float]) -> tuple[float, str]:
     if group is None:
         highest = np.sort(values)[-max(1, round(HIGHEST * len(values))) :]
         return float(highest.mean()), "mean of the highest tenth"
-    share = f" above {group.threshold:.4g}" if group.pool == "fraction" else ""
-    return session.scorer.group(values, ["slide"] * len(values))["slide"], f"{group.pool}{share}, the model's rule"
+    method, parameter = group.rule
+    how = {"fraction": f"share above {parameter:.4g}", "topk": f"mean of the highest {parameter:.0%}"}
+    return session.scorer.group(values, ["slide"] * len(values))["slide"], f"{how.get(method, method)}, by the model"
 
 
 def _count(path: Path, shares: NDArray[np.float64], tiling: Tiling, mask: Mask) -> int:

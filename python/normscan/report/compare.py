@@ -49,13 +49,13 @@ def compare(
     be read, one of them made one of the detectors, or only one kind of picture is there.
     """
     check_free(output.absolute(), force=force or is_comparison(output), ours=is_comparison)
-    _, test = records_of(data)
+    names = _names(models)
+    sessions = [load(model, device=device, threads=threads) for model in models]
+    _, test = records_of(data, {digest for session in sessions for digest in session.seen})
     if len({r.label for r in test}) < 2:
         raise InputError(f"{data}: the test pictures are all of one kind, expected normal and abnormal ones")
-    names = _names(models)
     first, second = (
-        _side(name, model, test, data, batch_size, device=device, threads=threads)
-        for name, model in zip(names, models, strict=True)
+        _side(name, session, test, data, batch_size) for name, session in zip(names, sessions, strict=True)
     )
     groups = [s.record.group for s in first.scored]
     labels = [int(r.label or 0) for r in test]
@@ -85,10 +85,7 @@ def _names(models: tuple[Path, Path]) -> tuple[str, str]:
     return f"{first.parent.name}/{first.name}", f"{second.parent.name}/{second.name}"
 
 
-def _side(
-    name: str, model: Path, test: Sequence[Record], data: Path, batch_size: int, *, device: str, threads: int
-) -> Side:
-    session = load(model, device=device, threads=threads)
+def _side(name: str, session: Session, test: Sequence[Record], data: Path, batch_size: int) -> Side:
     refuse_seen(session, test)
     scored = score_pictures(session, test, data, batch_size)
     return Side(name, session, scored, measured(session, scored))

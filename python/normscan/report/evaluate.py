@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from normscan.data.histology import is_histology, read_histology
 from normscan.data.layouts import read_layout
 from normscan.data.read import read, read_image, read_mask
 from normscan.data.sample import Record
@@ -20,6 +21,7 @@ from normscan.deploy.session import SEEN_DIGITS, Session, load
 from normscan.errors import InputError
 from normscan.files import check_free, sha256, temporary_folder, write_bytes, write_json
 from normscan.progress import say, track
+from normscan.report.diagnose import unseen
 from normscan.report.overview import chosen, write_overview
 from normscan.report.page import Row, pictured, write_page
 from normscan.report.pictures import eight_bit, scale_of
@@ -60,8 +62,8 @@ def evaluate(
     a figure over the readable half would flatter.
     """
     check_free(output.absolute(), force=force or is_evaluation(output), ours=is_evaluation)
-    records, test = records_of(data)
     session = load(model, device=device, threads=threads)
+    records, test = records_of(data, session.seen)
     refuse_seen(session, test)
     scored = score_pictures(session, test, data, batch_size)
     found = measured(session, scored)
@@ -86,14 +88,32 @@ def evaluate(
     return found
 
 
-def records_of(data: Path) -> tuple[list[Record], list[Record]]:
-    """(all pictures of a data folder, those of its labelled test set); an `InputError` where there is none."""
-    records = read_layout(data, training=False)
+def records_of(data: Path, seen: Iterable[str] = ()) -> tuple[list[Record], list[Record]]:
+    """(all pictures of a data folder, those of its labelled test set); an `InputError` where there is none.
+
+    Of a cohort of patients the test set is the annotated patches of those of whom the model has `seen` no picture.
+    """
+    records = _patches(data, seen) if is_histology(data) else read_layout(data, training=False)
     check_disjoint(records)
     test = [r for r in records if r.split == "test" and r.label is not None]
     if not test:
         raise InputError(f"{data} has no labelled test pictures; expected test/normal and test/<anything else>")
     return records, test
+
+
+def _patches(data: Path, seen: Iterable[str]) -> list[Record]:
+    """Annotated patches of new patients as test, negative patients' patches of the others as train."""
+    cohort = read_histology(data)
+    fresh, _ = unseen(cohort, seen)
+    if not fresh.annotated:
+        raise InputError(
+            f"{data}: no annotated patch of a patient that the model has not seen; to measure patients: "
+            "normscan diagnose"
+        )
+    return [
+        *(replace(r, split="test") for r in fresh.annotated),
+        *(replace(r, split="train") for r in cohort.cropped if r.label == 0 and r.group not in fresh.patients),
+    ]
 
 
 def is_evaluation(folder: Path) -> bool:

@@ -135,7 +135,7 @@ def _methods(study: Study, patient: Patient) -> str:
 
 
 def _patches(study: Study, patient: Patient) -> str:
-    shown = patient.most_suspicious[:SHOWN]
+    shown = patient.most_suspicious()[:SHOWN]
     if not shown:
         return section("Patches", "<p>No patch is shown for this patient.</p>")
     intro = "<p>One patch is shown.</p>"

@@ -42,7 +42,7 @@ class Patient:
     shares: Mapping[str, float]  # score by method, where several were combined (one entry otherwise)
     patches: int  # how many were scored
     fold: int | None  # the outer fold that it was diagnosed in, from 0; None: thresholds came from elsewhere
-    most_suspicious: Sequence[Patch]  # most suspicious first; a page shows `SHOWN` of them
+    most_suspicious: Callable[[], Sequence[Patch]]  # most suspicious first, read when their page is made; `SHOWN` count
 
 
 def outcome(patient: Patient, graded: bool) -> str:

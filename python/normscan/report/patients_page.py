@@ -10,12 +10,11 @@ from typing import Any
 
 from normscan.data.histology import DENSITIES, Density
 from normscan.files import temporary_folder, write_bytes
-from normscan.report import pictures, plots, strips, words
+from normscan.report import plots, strips, words
 from normscan.report.html import document, figures, origin, section, table
 from normscan.report.patient_page import STYLE, Study, patient_page
 from normscan.report.patients import (
     OTHER_DENSITY,
-    SHOWN,
     WRONG,
     Patch,
     Patient,
@@ -51,7 +50,7 @@ def write_patients(
                  "methods" {name: {"auroc", "auroc_ci"}}; "how", a sentence on how patients were diagnosed; "score",
                  what a patient's score is, where it is not the share of positive patches
     thresholds   "patch" {method: t}, "positive" t, "high" t or None; each t {"median", "folds" [one of each fold]}
-    map_scale    (low, high) of the maps' colours, else from the maps that are shown
+    map_scale    (low, high) of the maps' colours; None: no map is shown
     provenance   any nesting of names and values
 
     Pages of an earlier report in `folder` are replaced. What is None or not finite is not spoken of.
@@ -88,7 +87,7 @@ def _study(
         thresholds=thresholds,
         graded=graded,
         along=_axis(metrics, patients, thresholds),
-        map_scale=map_scale or _map_scale(patients),
+        map_scale=map_scale,
     )
 
 
@@ -106,11 +105,6 @@ def _axis(metrics: Metrics, patients: Sequence[Patient], thresholds: Mapping[str
         given = thresholds.get(key) or {}
         values += [v for v in [given.get("median"), *(given.get("folds") or [])] if v is not None]
     return strips.axis(values, *telling(metrics, patients))
-
-
-def _map_scale(patients: Sequence[Patient]) -> tuple[float, float] | None:
-    maps = [patch.map for p in patients for patch in p.most_suspicious[:SHOWN] if patch.map is not None]
-    return pictures.scale_of(maps) if maps else None
 
 
 # ---- sections of the index ----------------------------------------------------------------------------------------

@@ -34,9 +34,10 @@ def write_tiles(path: Path, found: SlideScore) -> None:
 def sentence(found: SlideScore) -> str:
     """The slide's score in words."""
     above = f", {found.anomalous} of them above the threshold" if found.anomalous is not None else ""
+    density = "" if found.density is None else f"{found.density}: "
     return (
-        f"score {found.score:.4g} ({found.rule}); {len(found.tiles)} of {found.places} tiles scored{above}; tissue "
-        f"{found.tissue:.0%} of the slide"
+        f"{density}score {found.score:.4g} ({found.rule}); {len(found.tiles)} of {found.places} tiles scored{above}; "
+        f"tissue {found.tissue:.0%} of the slide"
     )
 
 
