@@ -14,8 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the references and 
 from records import results_file, store_records
 from timing import EFFORTS, QUICK, Case, Measured, measure, set_threads
 
-ON_GPU = ("gaussian", "distance", "attention", "prepare", "resample", "smooth", "pool")
-OPS = (*ON_GPU, "stain")
+OPS = ("gaussian", "distance", "attention", "prepare", "resample", "smooth", "pool", "stain")
 
 
 def main() -> int:
@@ -45,10 +44,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-store", action="store_true", help="leave the results file as it is")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="of the results file, instead of results/")
     options = parser.parse_args()
-    known = ON_GPU if options.device == "cuda" or options.quick else OPS
-    if unknown := set(options.ops) - set(known):
-        parser.error(f"no such op: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    options.ops = options.ops or known
+    if unknown := set(options.ops) - set(OPS):
+        parser.error(f"no such op: {', '.join(sorted(unknown))}; there are {', '.join(OPS)}")
+    options.ops = options.ops or OPS
     if options.device == "cuda":
         import torch
 

@@ -52,7 +52,7 @@ def test_cases_of_the_gpu_run_on_the_cpu() -> None:
     before = {path: path.read_bytes() for path in FILES}
     done = run("--quick", "--threads", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    for op in ("gaussian", "distance", "attention", "prepare", "resample", "smooth", "pool"):
+    for op in ("gaussian", "distance", "attention", "prepare", "resample", "smooth", "pool", "stain"):
         assert f"\n{op}  " in done.stdout
     assert "WRONG" not in done.stdout
     assert {path: path.read_bytes() for path in FILES} == before, "a quick look was recorded"

@@ -125,6 +125,20 @@ class PyStream {
         cuda::distance_backward(stream_, g, x, y, gx, gy, w, how, window);
     }
 
+    std::int64_t stain_workspace(Object a, Object, Object, const std::string& metric, double,
+                                 const std::vector<double>&, double, std::optional<int>) const {
+        const auto how = choice<StainMetric>("stain", "metric", stain_metric_names, metric);
+        return cuda::stain_workspace(Imported("stain: a", a, device()), how);
+    }
+    void stain(Object a, Object b, Object out, Object workspace, const std::string& metric, double cut,
+               const std::vector<double>& hue, double least_saturation, std::optional<int> window) const {
+        const Stain how = stain_of(metric, cut, hue, least_saturation, window);
+        const Imported x("stain: a", a, device()), y("stain: b", b, device());
+        const Imported o("stain: out", out, device()), w("stain: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::stain(stream_, x, y, o, w, how);
+    }
+
     std::int64_t distance_maps_workspace(const py::sequence& levels, Object out_map, Object, const std::string& metric,
                                          const std::vector<double>&, const std::string&, double sigma,
                                          const std::string& pool, double) const {
@@ -257,6 +271,12 @@ void bind_cuda(py::module_& module) {
              "grad_q"_a, "grad_k"_a, "grad_v"_a, "bias"_a = py::none(), "grad_bias"_a = py::none(),
              "gamma"_a = py::none(), "grad_gamma"_a = py::none(), py::kw_only(), "workspace"_a, "scale"_a,
              "grid"_a = py::none(), "allow_tf32"_a = false)
+        .def("stain_workspace", &PyStream::stain_workspace, "a"_a, "b"_a, "out"_a, py::kw_only(), "metric"_a,
+             "cut"_a = Stain{}.cut, "hue"_a = Stain{}.hue, "least_saturation"_a = Stain{}.least_saturation,
+             "window"_a = py::none())
+        .def("stain", &PyStream::stain, "a"_a, "b"_a, "out"_a, py::kw_only(), "workspace"_a, "metric"_a,
+             "cut"_a = Stain{}.cut, "hue"_a = Stain{}.hue, "least_saturation"_a = Stain{}.least_saturation,
+             "window"_a = py::none())
         .def("resample", &PyStream::resample, "map"_a, "out"_a)
         .def("smooth_workspace", &PyStream::smooth_workspace, "map"_a, "out"_a, py::kw_only(), "sigma"_a)
         .def("smooth", &PyStream::smooth, "map"_a, "out"_a, py::kw_only(), "workspace"_a, "sigma"_a)

@@ -116,14 +116,10 @@ void py_attention_backward(Object grad_out, Object q, Object k, Object v, Object
 
 void py_stain(Object a, Object b, Object out, const std::string& metric, double cut, const std::vector<double>& hue,
               double least_saturation, std::optional<int> window) {
-    const auto what = choice<StainMetric>("stain", "metric", stain_metric_names, metric);
-    if (hue.size() != 2) {
-        throw Error(Error::Kind::argument,
-                    "stain: hue has " + std::to_string(hue.size()) + " values, expected two: from and to");
-    }
+    const Stain how = stain_of(metric, cut, hue, least_saturation, window);
     const Imported x("stain: a", a), y("stain: b", b), o("stain: out", out);
     const py::gil_scoped_release release;
-    stain(x, y, o, {what, cut, {hue[0], hue[1]}, least_saturation, window});
+    stain(x, y, o, how);
 }
 
 void py_resample(Object map, Object out) {

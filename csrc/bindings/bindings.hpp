@@ -4,8 +4,10 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "normscan/error.hpp"
 #include "normscan/ops.hpp"
@@ -26,6 +28,20 @@ Enum choice(std::string_view op, std::string_view argument, const std::array<std
     std::string text = std::string(op) + ": " + std::string(argument) + " is \"" + std::string(value) + "\", expected ";
     for (std::size_t i = 0; i < n; ++i) text.append(i == 0 ? "" : i + 1 == n ? " or " : ", ").append(names[i]);
     throw Error(Error::Kind::argument, text);
+}
+
+// The options of `stain`.
+inline Stain stain_of(std::string_view metric, double cut, const std::vector<double>& hue, double least_saturation,
+                      std::optional<int> window) {
+    if (hue.size() != 2) {
+        throw Error(Error::Kind::argument,
+                    "stain: hue has " + std::to_string(hue.size()) + " values, expected two: from and to");
+    }
+    return {choice<StainMetric>("stain", "metric", stain_metric_names, metric),
+            cut,
+            {hue[0], hue[1]},
+            least_saturation,
+            window};
 }
 
 }  // namespace normscan::bindings

@@ -10,7 +10,7 @@ their outputs, they take it as `workspace`, by name: a uint8 tensor [bytes] on t
 
 from collections.abc import Sequence
 
-from normscan._native import Tensor, _Fuse, _Metric, _Output, _Pool, _Resize
+from normscan._native import Tensor, _Fuse, _Metric, _Output, _Pool, _Resize, _Stain
 
 def device_count() -> int: ...
 def why_none() -> str:
@@ -139,6 +139,33 @@ class Stream:
         workspace: Tensor,
         metric: _Metric | str,
         window: int = 11,
+    ) -> None: ...
+    def stain_workspace(
+        self,
+        a: Tensor,
+        b: Tensor,
+        out: Tensor,
+        *,
+        metric: _Stain | str,
+        cut: float = 0.0,
+        hue: Sequence[float] = (350.0, 16.0),
+        least_saturation: float = 0.0,
+        window: int | None = None,
+    ) -> int:
+        """For red_ratio, 12 bytes a pixel."""
+
+    def stain(
+        self,
+        a: Tensor,
+        b: Tensor,
+        out: Tensor,
+        *,
+        workspace: Tensor,
+        metric: _Stain | str,
+        cut: float = 0.0,
+        hue: Sequence[float] = (350.0, 16.0),
+        least_saturation: float = 0.0,
+        window: int | None = None,
     ) -> None: ...
     def distance_maps_workspace(
         self,

@@ -50,6 +50,11 @@ std::int64_t distance_backward_workspace(const Tensor& b, Metric metric);
 void distance_backward(Stream stream, const Tensor& grad_out, const Tensor& a, const Tensor& b, const Tensor& grad_a,
                        const Tensor& grad_b, const Tensor& workspace, Metric metric, int window);
 
+// For red_ratio, 12 bytes a pixel.
+std::int64_t stain_workspace(const Tensor& a, StainMetric metric);
+void stain(Stream stream, const Tensor& a, const Tensor& b, const Tensor& out, const Tensor& workspace,
+           const Stain& how);
+
 // At most 8 levels.
 std::int64_t distance_maps_workspace(std::span<const FeaturePair> levels, const Tensor& out_map, Metric metric,
                                      double sigma, PoolMethod pool);
