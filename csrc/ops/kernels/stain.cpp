@@ -35,7 +35,8 @@ void residual(const StainResidual<T>& s) {
     }
 }
 
-// 1 or 0, numbers so that vectors may hold them. The hue of HSV (Smith 1978) in degrees, of a grey pixel none.
+// 1 or 0, numbers so that vectors may hold them. The hue of HSV (Smith 1978), of a grey pixel none; in degrees times
+// the spread of the channels, which needs no division.
 inline double is_red(Colour c, const RedRange& range) {
     const double upper = c.green > c.blue ? c.green : c.blue, lower = c.green > c.blue ? c.blue : c.green;
     const double most = c.red > upper ? c.red : upper, least = c.red < lower ? c.red : lower;
@@ -43,10 +44,10 @@ inline double is_red(Colour c, const RedRange& range) {
     const bool first = most == c.red, second = most == c.green;
     const double along = first ? c.green - c.blue : second ? c.blue - c.red : c.red - c.green;
     const double sector = first ? 0.0 : second ? 120.0 : 240.0;
-    double turn = sector + 60.0 * along / spread - range.from;  // -420..300
-    turn += turn < 0.0 ? 360.0 : 0.0;
-    turn += turn < 0.0 ? 360.0 : 0.0;
-    const double in_range = turn <= range.width ? 1.0 : 0.0;
+    double turn = (sector - range.from) * spread + 60.0 * along;  // -420..300 of them
+    turn += turn < 0.0 ? 360.0 * spread : 0.0;
+    turn += turn < 0.0 ? 360.0 * spread : 0.0;
+    const double in_range = turn <= range.width * spread ? 1.0 : 0.0;
     const double saturated = spread >= range.least_saturation * most ? 1.0 : 0.0;
     return spread > 0.0 ? in_range * saturated : 0.0;
 }

@@ -64,13 +64,13 @@ __global__ void __launch_bounds__(32 * warps) residual_kernel(Pair<T> pair, doub
 
 __device__ __forceinline__ bool is_red(const Colour& c, const kernels::RedRange& range) {
     const double most = fmax(fmax(c.red, c.green), c.blue), spread = most - fmin(fmin(c.red, c.green), c.blue);
-    double hue = 240.0 + 60.0 * (c.red - c.green) / spread;
-    if (most == c.green) hue = 120.0 + 60.0 * (c.blue - c.red) / spread;
-    if (most == c.red) hue = 60.0 * (c.green - c.blue) / spread;
-    double turn = hue - range.from;
-    if (turn < 0.0) turn += 360.0;
-    if (turn < 0.0) turn += 360.0;
-    return spread > 0.0 && turn <= range.width && spread >= range.least_saturation * most;
+    double hue = 240.0 * spread + 60.0 * (c.red - c.green);  // in degrees times the spread, as on the CPU
+    if (most == c.green) hue = 120.0 * spread + 60.0 * (c.blue - c.red);
+    if (most == c.red) hue = 60.0 * (c.green - c.blue);
+    double turn = hue - range.from * spread;
+    if (turn < 0.0) turn += 360.0 * spread;
+    if (turn < 0.0) turn += 360.0 * spread;
+    return spread > 0.0 && turn <= range.width * spread && spread >= range.least_saturation * most;
 }
 
 __device__ __forceinline__ bool is_finite(const Colour& c) {
