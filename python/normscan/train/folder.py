@@ -39,8 +39,8 @@ from normscan.scoring.spec import ScoringSpec
 FILES = ("config.json", "network.safetensors", "spec.json", "splits.csv", "stats.safetensors", "validation.csv")
 """Those whose hashes the manifest holds."""
 _OTHERS = {"manifest.json", "log.jsonl", "checkpoints", "evaluation"}
-_SEEN = ("train", "validation", "calibration")
-"""The parts that made the detector."""
+_SEEN = ("train", "validation", "calibration", "unlabelled")
+"""The parts that made the detector, or may have."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from normscan.data.generated import generated_records
@@ -86,8 +87,8 @@ def _real(card: Family, config: Config, root: Path) -> list[Record]:
 def cohort_records(card: Family, config: Config, root: Path) -> list[Record]:
     """A cohort's pictures, its patients divided: `config.test` of them are kept for test, the others train.
 
-    A family that learns from labels takes the annotated patches, any other the cropped ones; the test part has both, as
-    far as their label is known.
+    A family that learns from labels takes the annotated patches, any other the cropped ones; those of infected patients
+    in the training part are unlabelled. The test part has both, as far as their label is known.
     """
     cohort = read_histology(root)
     for line in cohort.unmatched.lines():
@@ -101,7 +102,8 @@ def cohort_records(card: Family, config: Config, root: Path) -> list[Record]:
     if not learnt:
         raise InputError(f"{root}: holds no annotated patches; {card.name} learns from them")
     test = [r for r in (*cohort.cropped, *cohort.annotated) if r.split == "test" and r.label is not None]
-    return [*(r for r in learnt if r.split != "test"), *test]
+    kept = (r for r in learnt if r.split != "test")
+    return [*(r if r.label is not None else replace(r, split="unlabelled") for r in kept), *test]
 
 
 def _generated(table: PathLike, records: list[Record]) -> list[Record]:
