@@ -51,6 +51,18 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def models(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Runs of the tiniest `stain_ae` and `patch_cnn` on it. Never written to."""
+    from normscan.families import family
+    from normscan.train.run import train
+
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("stain_ae", "patch_cnn"):
+        train(name, cohort, folder / name, overrides={**family(name).tiny, "epochs": 3})
+    return [folder / "stain_ae", folder / "patch_cnn"]
+
+
+@pytest.fixture(scope="session")
 def run(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the tiniest `ocad`. Never written to."""
     from normscan.families import family

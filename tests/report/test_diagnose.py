@@ -15,24 +15,13 @@ from normscan.data.histology import read_histology
 from normscan.deploy.export import export
 from normscan.deploy.session import load
 from normscan.errors import InputError, UsageError
-from normscan.families import family
 from normscan.files import sha256
 from normscan.report.compare import compare
 from normscan.report.diagnose import diagnose, is_diagnosis
 from normscan.report.evaluate import evaluate
 from normscan.train.folder import Run
-from normscan.train.run import train
 
 MODELS = ("stain_ae", "patch_cnn")
-
-
-@pytest.fixture(scope="module")
-def models(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Runs of the tiniest of both."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in MODELS:
-        train(name, cohort, folder / name, overrides={**family(name).tiny, "epochs": 3})
-    return [folder / name for name in MODELS]
 
 
 @pytest.fixture(scope="module")

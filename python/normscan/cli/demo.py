@@ -13,7 +13,8 @@ from normscan.cli.evaluate import describe
 from normscan.cli.train import require_torch
 
 HISTOLOGY = ("stain_ae", "patch_cnn")
-PATIENTS, EPOCHS = 32, 6
+PATIENTS = {"patients": 32, "patches": 30, "annotated": 20}
+EPOCHS = 6
 """Of `--histology`: enough to choose thresholds on, and to see that it works."""
 
 
@@ -69,8 +70,8 @@ def _histology(output: Path, seed: int, force: bool, as_json: bool) -> None:
     from normscan.train.run import train
 
     with temporary_folder(output, force=force, ours=_is_demo) as folder:
-        say(f"1/5 making the patches of {PATIENTS} patients")
-        write_cohort(folder / "data", seed=seed, patients=PATIENTS, patches=30, annotated=20)
+        say(f"1/5 making the patches of {PATIENTS['patients']} patients")
+        write_cohort(folder / "data", seed=seed, **PATIENTS)
         for number, family in enumerate(HISTOLOGY, start=2):
             say(f"{number}/5 training {family}")
             run = train(family, folder / "data", folder / f"run-{family}", overrides={"seed": seed, "epochs": EPOCHS})
