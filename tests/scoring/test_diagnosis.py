@@ -14,6 +14,8 @@ from sklearn.metrics import roc_curve
 
 from normscan.data.histology import Density
 from normscan.errors import InputError
+from normscan.scoring import diagnosis
+from normscan.scoring import thresholds as module
 from normscan.scoring.diagnosis import Evidence, choose, cross_diagnose, diagnose, summarise
 from normscan.scoring.thresholds import (
     Threshold,
@@ -94,19 +96,23 @@ def test_a_fold_has_whole_patients_and_each_kind() -> None:
         folds_of({"P0": "low"}, 8)
 
 
-def test_no_patch_of_a_left_out_patient_chooses() -> None:
-    """A patient with absurd scores changes no threshold of the fold that leaves them out."""
+def test_a_fold_leaves_out_whole_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What chooses a fold's threshold is every patch of all other patients, and none of its own."""
     evidence, densities = cohort(16)
     folds = folds_of(densities, 8)
-    out = folds[3][0]
-    odd = replace(
-        evidence,
-        annotated=np.where(np.array(evidence.annotated_patients) == out, 1e6, evidence.annotated),
-    )
-    one, two = (
-        choose_threshold(e.labels, e.annotated, e.annotated_patients, folds, "patch threshold") for e in (evidence, odd)
-    )
-    assert one.folds[3] == two.folds[3]
+    coded = np.array([float(name.removeprefix("P")) for name in evidence.annotated_patients])
+    seen: list[list[float]] = []
+
+    def record(labels: np.ndarray, scores: np.ndarray) -> float:
+        seen.append(scores.tolist())
+        return 0.0
+
+    monkeypatch.setattr(module, "nearest_point", record)
+    choose_threshold(evidence.labels, coded, evidence.annotated_patients, folds, "patch threshold")
+    everyone = set(densities)
+    for fold, scores in zip(folds, seen, strict=True):
+        left = sorted(everyone - set(fold))
+        assert scores == [float(name.removeprefix("P")) for name in left for _ in range(10)]
 
 
 def test_diagnosis_end_to_end() -> None:
@@ -126,19 +132,21 @@ def test_diagnosis_end_to_end() -> None:
     json.dumps(figures)
 
 
-def test_a_patient_does_not_choose_their_own_thresholds() -> None:
-    """Noise for scores: thresholds that knew a patient would call too many right; those of other folds do not."""
-    rng = np.random.default_rng(5)
-    hits = []
-    for seed in range(12):
-        evidence, densities = cohort(16, 8, seed=seed)
-        noise = replace(
-            evidence, scores=rng.normal(size=len(evidence.scores)), annotated=rng.normal(size=len(evidence.annotated))
-        )
-        found, _ = cross_diagnose({"a": noise}, densities, "fraction")
-        figures = summarise(found, densities)
-        hits.append((figures["sensitivity"] + figures["specificity"]) / 2)
-    assert np.mean(hits) == pytest.approx(0.5, abs=0.12)
+def test_a_patient_does_not_choose_their_own_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence, densities = cohort(16)
+    chose: list[set[str]] = []
+
+    def record(given: dict[str, Evidence], *arguments: object, **options: object) -> Thresholds:
+        chose.append({name for its in given.values() for name in (*its.patients, *its.annotated_patients)})
+        return thresholds()
+
+    monkeypatch.setattr(diagnosis, "choose", record)
+    found, folds = cross_diagnose({"a": evidence}, densities, "fraction")
+    assert len(folds) == len(chose) == 8
+    for name, its in found.items():
+        assert its.fold is not None
+        assert name not in chose[its.fold]
+        assert len(chose[its.fold]) == 14
 
 
 def test_outer_folds_use_their_own_thresholds() -> None:
