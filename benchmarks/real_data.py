@@ -60,13 +60,14 @@ def main() -> None:
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What makes a row the same measurement, done again."""
-    return tuple(row[name] for name in ("data", "family", "preset", "seed"))
+    return *(row[name] for name in ("data", "family", "preset", "seed")), json.dumps(row.get("set"), sort_keys=True)
 
 
 def measure(data: Path, family: str, preset: str, overrides: dict[str, Any], output: Path) -> dict[str, Any]:
     """Train, export, evaluate the bundle with baselines."""
     seed = overrides["seed"]
-    folder = output / f"{data.name}-{family}-{preset}-{seed}"
+    changed = {name: value for name, value in overrides.items() if name not in ("seed", "weights")}
+    folder = output / "-".join([data.name, family, preset, str(seed), *(f"{n}={v}" for n, v in changed.items())])
     started = time.monotonic()
     run = train(family, data, folder, preset=preset, overrides=overrides, force=True)
     seconds = time.monotonic() - started
@@ -77,6 +78,7 @@ def measure(data: Path, family: str, preset: str, overrides: dict[str, Any], out
         "family": family,
         "preset": preset,
         "seed": seed,
+        **({"set": changed} if changed else {}),
         "train_seconds": round(seconds, 1),
         "train_images_per_second": round(images_per_second(run.folder), 1),
         **{name: found[name] for name in FIGURES},

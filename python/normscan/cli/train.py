@@ -30,10 +30,14 @@ def command(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Train a detector on normal pictures, choose its checkpoint on planted anomalies, set its threshold."""
+    """Train a detector on normal pictures, choose its checkpoint on planted anomalies, set its threshold.
+
+    A family that learns from labels takes train/<anything else> too, or a cohort's annotated patches.
+    """
     require_torch()
     import torch
 
+    from normscan.data.histology import is_histology
     from normscan.train.run import train
 
     if threads:
@@ -51,7 +55,10 @@ def command(
         generated=generated,
         abnormal=abnormal,
     )
-    emit({"run": run.folder, **run.manifest}, describe(run.folder, run.manifest), as_json=as_json)
+    said = describe(run.folder, run.manifest)
+    if is_histology(data):
+        said += f"    normscan diagnose {run.folder} -i {data} -o DIAGNOSIS"
+    emit({"run": run.folder, **run.manifest}, said, as_json=as_json)
 
 
 def require_torch() -> None:

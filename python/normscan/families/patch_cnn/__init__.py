@@ -14,7 +14,7 @@ from normscan.families.patch_cnn.step import PatchCnnStep
 
 FAMILY = Family(
     name="patch_cnn",
-    paper="Patient-level H. pylori diagnosis from annotated patches, Cano et al. 2024 (arXiv 2412.13857)",
+    paper="Theses of the UAB on the data of Cano, Musulen and Gil 2024 (arXiv 2412.13857), which has such baselines",
     supervision="supervised",
     config=PatchCnnConfig,
     network=PatchCnn,

@@ -15,7 +15,7 @@ from normscan.families.stain_ae.step import StainAeStep
 
 FAMILY = Family(
     name="stain_ae",
-    paper="H. pylori in immunostained gastric biopsies by an auto-encoder, Cano et al. 2023 (arXiv 2309.16053)",
+    paper="Helicobacter pylori by autoencoders of healthy staining, Cano et al. 2023 (arXiv 2309.16053)",
     supervision="one_class",
     config=StainAeConfig,
     network=StainAe,
