@@ -101,13 +101,15 @@ def diagnose(
         write_json(folder / "thresholds.json", kept.to_dict())
         write_bytes(folder / "scores.csv", _patch_table(methods, cohort, data).encode())
         write_bytes(folder / "scores_patients.csv", _patient_table(diagnoses, cohort.patients).encode())
-        suspects = _suspects(methods, cohort)
+        of = _by_patient(cohort)
+        ranks = _ranks(methods)
         write_patients(
             folder,
             title=f"{' and '.join(evidence)}: {data.resolve().name}",
             metrics={**found, "how": _how(given, len(folds)), **_score_name(chosen.rule)},
             patients=[
-                _patient(name, its, cohort, suspects[name], methods, chosen, data) for name, its in diagnoses.items()
+                _patient(name, its, cohort, sorted(of[name], key=lambda i: -ranks[i]), methods, chosen, data)
+                for name, its in diagnoses.items()
             ],
             thresholds=_as_shown(chosen, folds),
             map_scale=methods[0].session.map_scale if _has_map(methods[0].session) else None,
@@ -220,26 +222,33 @@ def _has_map(session: Session) -> bool:
     return any(term.per != "vector" for term in session.scorer.spec.terms)
 
 
-def _suspects(methods: Sequence[Method], cohort: Cohort) -> dict[str, list[int]]:
-    """{patient: places of the most suspicious patches}; several methods count by rank among all patches."""
-    ranks = np.mean([np.argsort(np.argsort(m.cropped, kind="stable")) for m in methods], axis=0)
+def _by_patient(cohort: Cohort) -> dict[str, list[int]]:
+    """{patient: places of their patches}."""
     of: defaultdict[str, list[int]] = defaultdict(list)
     for place, record in enumerate(cohort.cropped):
         of[str(record.group)].append(place)
-    return {patient: sorted(places, key=lambda i: -ranks[i])[:SHOWN] for patient, places in of.items()}
+    return of
+
+
+def _ranks(methods: Sequence[Method]) -> np.ndarray:
+    """How suspicious each patch is among all; several methods count alike, whatever their scores' unit."""
+    ranks: np.ndarray = np.mean([np.argsort(np.argsort(m.cropped, kind="stable")) for m in methods], axis=0)
+    return ranks
 
 
 def _patient(
     name: str,
     its: Diagnosis,
     cohort: Cohort,
-    suspects: Sequence[int],
+    ranked: Sequence[int],
     methods: Sequence[Method],
     thresholds: Thresholds,
     root: Path,
 ) -> Patient:
+    """ranked: places of the patient's patches, the most suspicious first."""
+
     def patches() -> list[Patch]:
-        return [_patch(cohort.cropped[i], i, methods, thresholds, root) for i in suspects]
+        return [_patch(cohort.cropped[i], i, methods, thresholds, root) for i in ranked[:SHOWN]]
 
     return Patient(
         name=name,
@@ -247,7 +256,7 @@ def _patient(
         diagnosis=_density(its.density),
         score=its.score,
         shares=its.shares,
-        patches=sum(record.group == name for record in cohort.cropped),
+        patches=len(ranked),
         fold=its.fold,
         most_suspicious=patches,
     )
