@@ -13,7 +13,7 @@ from normscan.errors import InputError
 from normscan.families.family import Batch, Schedule
 from normscan.families.patch_cnn.config import PatchCnnConfig
 from normscan.families.patch_cnn.network import PatchCnn
-from normscan.nn.rates import set_rate
+from normscan.families.simple import SimpleStep
 
 
 def classification_loss(logits: Tensor, label: Tensor, weight: Tensor, classes: Tensor) -> Tensor:
@@ -27,46 +27,40 @@ def classification_loss(logits: Tensor, label: Tensor, weight: Tensor, classes: 
     return (each * weight[known]).sum() / max(len(label), 1)
 
 
-class PatchCnnStep:
+class PatchCnnStep(SimpleStep):
     """AdamW on `classification_loss`."""
 
     def __init__(self, network: PatchCnn, config: PatchCnnConfig) -> None:
-        self.network, self.config = network, config
+        super().__init__(
+            torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay),
+            learning_rate=config.learning_rate,
+            decay=config.decay,
+            epochs=config.epochs,
+        )
+        self.network = network
         self.schedule = Schedule(config.epochs, config.patience, config.validate_every, keeps_last=True)
-        self.optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.classes: Tensor | None = None
-        self.epoch = 0
 
     def begin_epoch(self, loader: Iterable[Batch]) -> None:
         """Set the rate; before the first epoch, count the classes."""
         if self.classes is None:
             self.classes = _class_weights(torch.cat([batch.label for batch in loader]))
-        set_rate(self.optimizer, self.config.learning_rate, self.config.decay, self.epoch / self.config.epochs)
-        self.epoch += 1
+        super().begin_epoch(loader)
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One update."""
         assert self.classes is not None
-        loss = classification_loss(
-            self.network(batch.x).logits, batch.label, batch.weight, self.classes.to(batch.x.device)
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return {"loss": loss.item()}
-
-    def validated(self, stale: int) -> None:
-        """The rate follows the epoch, not the validations."""
+        classes = self.classes.to(batch.x.device)
+        return self.update(classification_loss(self.network(batch.x).logits, batch.label, batch.weight, classes))
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser, the classes' weights, and how many epochs have begun."""
-        return {"optimizer": self.optimizer.state_dict(), "classes": self.classes, "epoch": self.epoch}
+        """The classes' weights besides."""
+        return {**super().state_dict(), "classes": self.classes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().load_state_dict(state)
         self.classes = state["classes"]
-        self.epoch = int(state["epoch"])
 
 
 def _class_weights(label: Tensor) -> Tensor:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from normscan import ops
 from normscan.families.family import Batch, Schedule
+from normscan.families.simple import SimpleStep
 from normscan.families.stfpm.config import StfpmConfig
 from normscan.families.stfpm.network import StfpmNetwork
-from normscan.nn.rates import set_rate
 
 TEMPLATE = "generated_from_template"
 # The source's weights, without and with one good template.
@@ -41,37 +40,27 @@ def student_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], weight: T
     return loss
 
 
-class StudentStep:
+class StudentStep(SimpleStep):
     """SGD on `student_loss`; the teacher is frozen."""
 
     def __init__(self, network: StfpmNetwork, config: StfpmConfig) -> None:
-        self.network, self.config = network, config
-        self.schedule = Schedule(config.epochs, config.patience, config.validate_every)
-        self.epoch = 0
-        self.network.teacher.requires_grad_(False)
-        self.optimizer = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             network.student.parameters(),
             config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
+        super().__init__(optimizer, learning_rate=config.learning_rate, decay=config.decay, epochs=config.epochs)
+        self.network, self.config = network, config
+        self.schedule = Schedule(config.epochs, config.patience, config.validate_every)
+        self.network.teacher.requires_grad_(False)
         self._kept: dict[int, list[Tensor]] = {}
-
-    def begin_epoch(self, loader: Iterable[Batch]) -> None:
-        """Set the rate."""
-        del loader
-        set_rate(self.optimizer, self.config.learning_rate, self.config.decay, self.epoch / self.config.epochs)
-        self.epoch += 1
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One update of the student."""
         weight = batch.weight * origin_weights(batch.origin, batch.origins, batch.weight)
         teacher = self._teacher(batch)
-        loss = student_loss(self.network.student(batch.x), teacher, weight)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return {"loss": loss.item()}
+        return self.update(student_loss(self.network.student(batch.x), teacher, weight))
 
     @torch.no_grad()
     def _teacher(self, batch: Batch) -> list[Tensor]:
@@ -92,15 +81,3 @@ class StudentStep:
                 if place not in self._kept:
                     self._kept[place] = list(self.network.teacher(batch.x[i : i + 1]))
         return [torch.cat(level) for level in zip(*(self._kept[place] for place in places), strict=True)]
-
-    def validated(self, stale: int) -> None:
-        """The rate follows the epoch, not the validations."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The optimiser, and how many epochs have begun."""
-        return {"optimizer": self.optimizer.state_dict(), "epoch": self.epoch}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch = int(state["epoch"])
