@@ -20,10 +20,15 @@ class StainAeOutputs(NamedTuple):
 
 
 def _double(channels: int, width: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each normalised and rectified (Ronneberger et al. 2015, with batch norm)."""
+    """Two 3x3 convolutions, each normalised and rectified (Ronneberger et al. 2015, with batch norm).
+
+    Edges are replicated: beyond zeros, red tissue that is cut off by the edge is given back badly, and pooling would
+    take the edge of a patch for bacteria.
+    """
     layers: list[nn.Module] = []
     for before in (channels, width):
-        layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        conv = nn.Conv2d(before, width, 3, padding=1, padding_mode="replicate", bias=False)
+        layers += [conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
@@ -57,7 +62,7 @@ def conv_autoencoder(widths: Sequence[int]) -> nn.Sequential:
     """x [N,3,H,W] -> logits [N,3,H,W]: a strided convolution a width, and as many transposed ones back."""
     layers: list[nn.Module] = []
     for before, width in pairwise((3, *widths)):
-        layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(before, width, 3, stride=2, padding=1, padding_mode="replicate"), nn.ReLU(inplace=True)]
     for before, width in pairwise((*widths[::-1], 3)):
         layers += [nn.ConvTranspose2d(before, width, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
