@@ -91,7 +91,7 @@ def test_an_absolute_name_is_refused_even_where_it_exists(top: Path) -> None:
 def test_masks_that_fit_nothing_are_refused(top: Path) -> None:
     (top / "ground_truth").mkdir()
     write_image(top / "ground_truth" / "1.png", np.full((8, 8), 255, np.uint8))
-    with pytest.raises(InputError, match=r"no test image goes with it.*path in the list"):
+    with pytest.raises(InputError, match=r"no test image goes with it.*the image's path in "):
         read_layout(write(top, train="b/0.png\n", test="a/1.png,1\n"))
 
 

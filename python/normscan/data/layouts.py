@@ -10,7 +10,8 @@
       groups.csv or MANIFEST.csv    columns file, group: which patient, lesion or slide an image belongs to
 
 `benign` is a normal name only in a tree where no folder has one of the others: beside `normal`, as in breast
-ultrasound, it names a tumour. A folder with lists of names in place of such folders: `normscan.data.lists`.
+ultrasound, it names a tumour. A folder with lists of names in place of such folders: `normscan.data.lists`, or with a
+data.json: `normscan.data.jsonlist`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from normscan.data.jsonlist import FILE, has_jsonlist, read_jsonlist
 from normscan.data.lists import has_lists, read_lists
 from normscan.data.read import SUFFIXES, PathLike
 from normscan.data.sample import Record
@@ -90,7 +92,7 @@ def _unlistable(error: OSError) -> None:
 
 
 def read_layout(root: PathLike, *, training: bool = True) -> list[Record]:
-    """Read a folder tree (see the module), or lists -> records sorted by path, none of them opened.
+    """Read a folder tree (see the module), lists or a data.json -> records sorted by path, none of them opened.
 
     Raises InputError for a tree without train/normal (unless `training` is False: a test set may come alone), a table
     that does not fit it, or a folder without a meaning.
@@ -99,7 +101,7 @@ def read_layout(root: PathLike, *, training: bool = True) -> list[Record]:
     top = Path(root)
     if not top.is_dir():
         raise InputError(f"{top}: no such folder; {_EXPECTED}")
-    if has_lists(top):
+    if has_lists(top) or has_jsonlist(top):
         return _listed(top, training=training)
     folders = _class_folders(top)
     normal = _NORMAL if any(_name(key) in _NORMAL for key in folders) else frozenset({"benign"})
@@ -122,9 +124,13 @@ def read_layout(root: PathLike, *, training: bool = True) -> list[Record]:
 
 def _listed(top: Path, *, training: bool) -> list[Record]:
     """What `read_layout` reads where lists say what is what; a mask lies in ground_truth/ under its image's path."""
-    records = read_lists(top)
+    in_json = has_jsonlist(top)
+    if in_json and has_lists(top):
+        raise InputError(f"{top}: found {FILE} and lists of names (.txt); expected one of them, remove the other")
+    records = read_jsonlist(top) if in_json else read_lists(top)
     if training and not any(record.split == "train" for record in records):
-        raise InputError(f"{top}: its lists name no training image; expected train.txt with names")
+        where = f'names under "train", "0" in {FILE}' if in_json else "train.txt with names"
+        raise InputError(f"{top}: its lists name no training image; expected {where}")
     groups = _read_groups(top, [record.path for record in records])
     masks = _read_masks(top)
     found = []
@@ -133,7 +139,7 @@ def _listed(top: Path, *, training: bool) -> list[Record]:
         mask = masks.get(place) if record.split == "test" else None
         found.append(replace(record, group=groups.get(record.path), mask=mask))
     _refuse_idle(
-        masks, found, "expected ground_truth/<the image's path in the list>, perhaps with _mask before the suffix"
+        masks, found, f"expected ground_truth/<the image's path in {top}>, perhaps with _mask before the suffix"
     )
     return sorted(found, key=lambda record: record.path)
 
