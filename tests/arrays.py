@@ -1,10 +1,11 @@
-"""Arrays for tests: seeded values, and every memory layout that the native border takes."""
+"""Arrays for tests: seeded values, every memory layout that the native border takes, and smooth pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -71,3 +72,15 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
     function.__name__: function
     for function in (contiguous, strided, reversed_batch, channels_last, channels_last_strided, misaligned)
 }
+
+
+UNIT = {np.uint8: 255, np.uint16: 65535, np.float32: 1}
+"""What white is, by dtype."""
+PICTURES = [(64, 64), (64, 64, 3), (61, 111, 3), (19, 8)]
+
+
+def picture(shape: tuple[int, ...], dtype: type, seed: int = 0) -> Array:
+    """Smooth random values over the whole range, [H,W] or [H,W,C]."""
+    coarse = np.random.default_rng(seed).random((9, 9, 3)).astype(np.float32)
+    smooth = cv2.resize(coarse, shape[1::-1], interpolation=cv2.INTER_LINEAR) * UNIT[dtype]
+    return (smooth[:, :, : shape[2]] if len(shape) == 3 else smooth[:, :, 0]).astype(dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -11,8 +11,12 @@ import torch
 from torch import nn
 
 from arrays import normal
+from normscan.data.augment import sample_rng
+from normscan.data.pseudo import MAKERS, plant_anomaly
 from normscan.data.sample import Record
-from normscan.scoring.scorer import Scorer
+from normscan.errors import ConfigError
+from normscan.families.config import Config
+from normscan.scoring.scorer import Scorer, prepare
 from normscan.scoring.spec import Input, ScoringSpec, Term
 from normscan.train.fit import Validator, fit_statistics
 from normscan.train.loader import Pictures
@@ -50,24 +54,71 @@ def test_statistics_are_what_the_scorer_takes(per: str, form: str) -> None:
     assert scores.mean() == pytest.approx(5, rel=0.05)  # squared standard deviations: one a channel
 
 
+class Watching(Identity):
+    """Keeps every picture that it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[np.ndarray] = []
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        self.seen.extend(x.numpy())
+        return super().forward(x)
+
+
+SPEC = ScoringSpec(
+    "test", Input(16, 16), (Term("gaussian", ("latent",), stats="latent", form="diagonal", per="position_shared"),)
+)
+
+
+def normals(skin: Path, count: int) -> Pictures:
+    return Pictures([Record(path, label=0) for path in sorted((skin / "train" / "normal").glob("*.png"))[:count]])
+
+
 @pytest.mark.parametrize(("count", "expected"), [(5, 65), (48, 96)])
 def test_few_validation_pictures_are_planted_several_times(skin: Path, count: int, expected: int) -> None:
     """Each time another anomaly: one apiece in nine pictures would choose a checkpoint by chance."""
-    seen: list[np.ndarray] = []
-
-    class Watching(Identity):
-        def forward(self, x: torch.Tensor) -> Outputs:
-            seen.extend(x.numpy())
-            return super().forward(x)
-
-    records = [Record(path, label=0) for path in sorted((skin / "train" / "normal").glob("*.png"))[:count]]
-    term = Term("gaussian", ("latent",), stats="latent", form="diagonal", per="position_shared")
-    validator = Validator(
-        ScoringSpec("test", Input(16, 16), (term,)), Pictures(records), Pictures(records), seed=0, batch_size=16
-    )
-    found = validator(Watching())
-    assert len(seen) == 3 * count + expected  # for statistics, for scales, as they are, planted
-    planted = np.stack(seen[-expected:])
+    network = Watching()
+    found = Validator(SPEC, *[normals(skin, count)] * 2, seed=0, batch_size=16)(network)
+    assert len(network.seen) == 3 * count + expected  # for statistics, for scales, as they are, planted
+    planted = np.stack(network.seen[-expected:])
     assert len(np.unique(planted.reshape(expected, -1), axis=0)) == expected
     assert len(found.scores) == count
     assert found.auroc > 0.5
+
+
+def plants(pictures: Pictures, **plant: str) -> np.ndarray:
+    """The 64 pictures that a Validator plants."""
+    network = Watching()
+    Validator(SPEC, pictures, pictures, seed=0, batch_size=16, **plant)(network)
+    return np.stack(network.seen[-64:])
+
+
+def test_every_maker_plants_its_own(skin: Path) -> None:
+    """The one that is asked for; by default the mixed one, drawn as ever."""
+    pictures = normals(skin, 8)
+    planted = {name: plants(pictures, plant=name) for name in MAKERS}
+    for name, found in planted.items():
+        for index in (3, 60):
+            rng = sample_rng(0, -1, index)
+            donor = pictures[(index % 8 + 1 + int(rng.integers(7))) % 8]
+            direct = MAKERS[name](pictures[index % 8], donor, rng)[0]
+            np.testing.assert_array_equal(found[index], prepare(direct, SPEC.input))
+    assert len({found.tobytes() for found in planted.values()}) == len(MAKERS)
+    assert MAKERS["mixed"] is plant_anomaly
+    np.testing.assert_array_equal(plants(pictures), planted["mixed"])
+
+
+def test_another_spec_is_judged_by_the_same_maker(skin: Path) -> None:
+    pictures = normals(skin, 4)
+    first, second = Watching(), Watching()
+    Validator(SPEC, pictures, pictures, seed=0, batch_size=16, plant="fpi").judged_by(SPEC)(first)
+    Validator(SPEC, pictures, pictures, seed=0, batch_size=16, plant="fpi")(second)
+    np.testing.assert_array_equal(first.seen, second.seen)
+
+
+def test_a_configuration_names_a_maker() -> None:
+    assert get_args(Config.model_fields["plant"].annotation) == tuple(MAKERS)
+    assert Config().plant == "mixed"
+    with pytest.raises(ConfigError, match=r"config.plant: .*'mixed', 'fpi', .*found 'poison'"):
+        Config.parse({"plant": "poison"})

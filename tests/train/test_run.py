@@ -34,6 +34,12 @@ def test_test_pictures_and_abnormal_ones_change_nothing(run: Path, skin: Path, t
     assert weights(tmp_path / "run") == weights(run)
 
 
+def test_a_run_validates_with_its_maker(run: Path, skin: Path, tmp_path: Path) -> None:
+    train("ocad", skin, tmp_path / "run", preset="paper", overrides={**TINY, "plant": "fpi"})
+    usual, other = (json.loads((folder / "manifest.json").read_text()) for folder in (run, tmp_path / "run"))
+    assert usual["validation"]["separation"] != other["validation"]["separation"]
+
+
 def test_the_parts_are_disjoint(run: Path) -> None:
     with (run / "splits.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""Augmentation of training images, and pseudo-anomalies planted into normal ones for validation.
+"""Augmentation of training images: what alters a picture without making it abnormal (`data.pseudo` does that).
 
 Every draw comes from a generator seeded by hash(seed, epoch, index), so that neither the number of workers nor a
 resumed run changes what an image looks like.
@@ -7,7 +7,7 @@ resumed run changes what an image looks like.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,9 @@ from normscan.errors import ArgumentError
 Pixels = NDArray[Any]
 Field = NDArray[np.float32]
 
-_UNIT = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
-_MIN_SIDE = 8  # pixels; a smaller picture has no room for a local anomaly
-_AREA = (0.03, 0.15)  # of the picture
-_TRIES = 4
+UNIT = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+"""What white is, by dtype."""
+
 _CELLS = 4  # of an elastic warp
 # Directions of haematoxylin, eosin and DAB in optical density of R, G, B (Ruifrok and Johnston 2001, table 1).
 _STAINS = np.array([(0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78)])
@@ -60,7 +59,7 @@ def affine(
     """
     import cv2
 
-    _check(pixels)
+    check_pixels("augment", pixels)
     height, width = pixels.shape[:2]
     # All numbers are drawn whatever the ranges are, so that switching one off leaves the others as they were.
     turn, tilt, move_x, move_y, zoom_x, zoom_y = rng.uniform(-1.0, 1.0, 6)
@@ -85,7 +84,7 @@ def elastic_warp(pixels: Pixels, rng: np.random.Generator, reach: float) -> Pixe
     """
     import cv2
 
-    _check(pixels)
+    check_pixels("augment", pixels)
     height, width = pixels.shape[:2]
     push = np.float32(reach * min(height, width))
     x = np.arange(width, dtype=np.float32)[None, :] + push * noise(rng, (height, width), _CELLS)
@@ -104,10 +103,10 @@ def jitter_stains(pixels: Pixels, rng: np.random.Generator, strength: float) -> 
     """
     import cv2
 
-    _check(pixels)
+    check_pixels("augment", pixels)
     if pixels.ndim == 2:
         return pixels
-    unit = np.float32(_UNIT[str(pixels.dtype)])
+    unit = np.float32(UNIT[str(pixels.dtype)])
     amounts = np.maximum(1 + strength * rng.standard_normal(3), 0.1)
     directions = np.maximum(_STAINS + 0.5 * strength * rng.standard_normal((3, 3)), 0.0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -119,68 +118,6 @@ def jitter_stains(pixels: Pixels, rng: np.random.Generator, strength: float) -> 
     return changed if unit == 1.0 else np.rint(changed).astype(pixels.dtype)
 
 
-def plant_anomaly(pixels: Pixels, donor: Pixels, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.bool_]]:
-    """Plant one pseudo-anomaly made from normal images only -> (pixels, mask bool [H,W]).
-
-    pixels and donor: [H,W] or [H,W,3] of one dtype (uint8, uint16, float32 in 0..1) and number of channels; the donor
-    is resized where its sides differ. One of three kinds, equally likely: a turned patch of the donor with other
-    colours (CutPaste, Li et al. 2021), an irregular area blended with the donor's texture (alpha 0.3 to 1, as DRAEM,
-    Zavrtanik et al. 2021), or a warped and darkened or lightened area. It covers 3 to 15 % of the picture, is placed
-    around a point in the middle 60 %, and outside the mask nothing changes.
-    """
-    import cv2
-
-    _check(pixels)
-    _check(donor)
-    height, width = pixels.shape[:2]
-    if min(height, width) < _MIN_SIDE:
-        raise ArgumentError(f"plant_anomaly: found {width} x {height} pixels; expected at least {_MIN_SIDE} a side")
-    if pixels.dtype != donor.dtype or pixels.shape[2:] != donor.shape[2:]:
-        raise ArgumentError(
-            f"plant_anomaly: pixels are {pixels.dtype} {list(pixels.shape)}, donor {donor.dtype} {list(donor.shape)}; "
-            "expected one dtype and number of channels"
-        )
-    unit = _UNIT[str(pixels.dtype)]
-    base = _planes(pixels) / np.float32(unit)
-    other = _planes(cv2.resize(donor, (width, height), interpolation=cv2.INTER_AREA)) / np.float32(unit)
-    spread = float(max(np.subtract(*np.percentile(base[::2, ::2], (99, 1))), 0.02))
-    for _ in range(_TRIES):
-        kind = (_patch, _texture, _deformation)[rng.integers(3)]
-        alpha, content = kind(base, other, spread, rng)
-        change = alpha[:, :, None] * (np.clip(content, 0.0, 1.0) - base)
-        mask = alpha > 0
-        if np.abs(change[mask]).mean() > 0.05 * spread:
-            break
-    else:  # flat pictures have no texture to borrow: lighten or darken, towards the farther end of the scale
-        away = np.where(base > 0.5, -0.3, 0.3).astype(np.float32) * np.float32(max(spread, 0.2))
-        change = alpha[:, :, None] * away
-    planted = np.clip((base + change) * unit, 0.0, unit).reshape(pixels.shape)
-    result = pixels.copy()
-    result[mask] = planted[mask] if unit == 1.0 else np.rint(planted[mask]).astype(pixels.dtype)
-    return result, mask
-
-
-class Ellipse(NamedTuple):
-    """Coordinates around a centre, in half axes: `along` and `across` [H,W]; radius 1 is an ellipse of `area`."""
-
-    along: Field
-    across: Field
-    area: float  # share of the picture
-
-
-def ellipse(rng: np.random.Generator, shape: tuple[int, int], *, area: tuple[float, float] = _AREA) -> Ellipse:
-    """A random place, angle and aspect; the centre lies in the middle 60 % of [H,W]; `area` is drawn log-uniformly."""
-    height, width = shape
-    centre_y, centre_x = rng.uniform(0.2, 0.8, 2) * (height - 1, width - 1)
-    share = float(np.exp(rng.uniform(*np.log(area))))
-    angle, stretch = rng.uniform(0, np.pi), np.exp(rng.uniform(-0.35, 0.35))
-    radius = np.sqrt(share * height * width / np.pi)
-    y, x = (np.arange(height) - centre_y)[:, None], (np.arange(width) - centre_x)[None, :]
-    along = (np.cos(angle) * x + np.sin(angle) * y) / (radius * stretch)
-    across = (np.cos(angle) * y - np.sin(angle) * x) / (radius / stretch)
-    return Ellipse(along.astype(np.float32), across.astype(np.float32), share)
-
-
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: float) -> Field:
     """Smooth noise [H,W], about N(0, 1): `cells` independent values along the shorter side, cubic between them."""
     import cv2
@@ -190,69 +127,10 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cells: float) -> Fie
     return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
-def outline(height_map: Field, area: float, edge: float) -> Field:
-    """Opacity [H,W] in 0..1 of the `area` (share) where the map is highest; it rises inwards over `edge` map units."""
-    count = max(1, round(area * height_map.size))
-    level = np.partition(height_map, height_map.size - count, axis=None)[height_map.size - count]
-    opacity = np.clip((height_map - level) / np.float32(edge), 0.05, 1.0)  # 0.05: what the mask covers, has changed
-    return np.where(height_map >= level, opacity, np.float32(0)).astype(np.float32)
-
-
-_Planted = tuple[Field, Field]  # opacity [H,W], content [H,W,C]
-
-
-def _patch(base: Field, other: Field, spread: float, rng: np.random.Generator) -> _Planted:
-    """A rectangle, sharp-edged, of the donor turned and moved, its colours jittered."""
-    place = ellipse(rng, base.shape[:2])
-    alpha = outline(-np.maximum(np.abs(place.along), np.abs(place.across)), place.area, 0.05)
-    jitter = spread * rng.uniform(-0.2, 0.2, base.shape[2]) + spread * rng.choice((-0.15, 0.15))
-    return alpha, (_moved(other, rng) + jitter).astype(np.float32)
-
-
-def _texture(base: Field, other: Field, spread: float, rng: np.random.Generator) -> _Planted:
-    """An irregular area with soft edges, blended with the donor's texture from elsewhere, contrast raised."""
-    alpha = _blob(base, rng, roughness=0.25, edge=0.35) * np.float32(rng.uniform(0.3, 1.0))
-    moved = _moved(other, rng)
-    mean = moved.mean(axis=(0, 1))
-    shifted = mean + spread * rng.choice((-1.0, 1.0)) * rng.uniform(0.15, 0.45, base.shape[2])
-    return alpha, ((moved - mean) * rng.uniform(1.0, 2.0) + shifted).astype(np.float32)
-
-
-def _deformation(base: Field, other: Field, spread: float, rng: np.random.Generator) -> _Planted:
-    """The picture's own texture pushed aside and darkened or lightened, mottled, with a ragged outline."""
-    import cv2
-
-    height, width = base.shape[:2]
-    alpha = _blob(base, rng, roughness=0.6, edge=0.2)
-    reach = 0.08 * min(height, width)
-    push = [noise(rng, (height, width), 6) * np.float32(reach) * alpha for _ in range(2)]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    warped = cv2.remap(base, x + push[0], y + push[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    mottle = 1.0 + 0.5 * noise(rng, (height, width), 16)
-    shade = rng.choice((-1.0, 1.0), p=(0.7, 0.3)) * rng.uniform(0.15, 0.5) * spread * mottle
-    return alpha, (np.asarray(warped).reshape(base.shape) + shade[:, :, None]).astype(np.float32)
-
-
-def _blob(base: Field, rng: np.random.Generator, *, roughness: float, edge: float) -> Field:
-    place = ellipse(rng, base.shape[:2])
-    radius = np.hypot(place.along, place.across)
-    # The noise fades far from the centre, so that no islands appear there.
-    ragged = noise(rng, base.shape[:2], 10) * np.float32(roughness) * np.exp(-np.square(radius) / 4)
-    return outline((ragged - radius).astype(np.float32), place.area, edge)
-
-
-def _moved(other: Field, rng: np.random.Generator) -> Field:
-    """The donor turned by any angle and moved, so that the area shows another place of it."""
-    return affine(other, rng, rotate=180.0, shift=0.5, shear=0.0, zoom=0.3)
-
-
-def _planes(pixels: Pixels) -> Field:
-    return pixels.astype(np.float32).reshape(*pixels.shape[:2], -1)
-
-
-def _check(pixels: Pixels) -> None:
-    if str(pixels.dtype) not in _UNIT or pixels.ndim not in (2, 3) or pixels.size == 0:
+def check_pixels(who: str, pixels: Pixels) -> None:
+    """Raise an `ArgumentError` of `who` for what is no picture."""
+    if str(pixels.dtype) not in UNIT or pixels.ndim not in (2, 3) or pixels.size == 0:
         raise ArgumentError(
-            f"augment: found {pixels.dtype} pixels of shape {list(pixels.shape)}; "
+            f"{who}: found {pixels.dtype} pixels of shape {list(pixels.shape)}; "
             "expected uint8, uint16 or float32, [H,W] or [H,W,C]"
         )

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from normscan.data.augment import Ellipse, Field, ellipse, noise, outline, sample_rng
+from normscan.data.augment import Field, noise, sample_rng
+from normscan.data.pseudo import Ellipse, ellipse, outline
 from normscan.data.read import write_image
 from normscan.errors import ArgumentError, UsageError
 

@@ -26,6 +26,9 @@ class Config(BaseConfig):
     validation: float = Field(0.1, gt=0, lt=1, description="share of training normals kept for validation")
     calibration: float = Field(0.2, gt=0, lt=1, description="share of training normals kept for the threshold")
     target_specificity: float = Field(0.95, gt=0, le=0.9999, description="of the threshold, on normals")
+    plant: Literal["mixed", "fpi", "cutpaste", "poisson", "perlin"] = Field(
+        "mixed", description="who makes the anomalies planted for validation: data.pseudo.MAKERS"
+    )
     rotate: float = Field(0.0, ge=0, le=180, description="augmentation: degrees")
     shift: float = Field(0.0, ge=0, le=0.5, description="augmentation: share of the side")
     shear: float = Field(0.0, ge=0, le=0.5, description="augmentation")

@@ -123,10 +123,14 @@ class Validator:
         abnormal: Pictures | None = None,
         seed: int,
         batch_size: int,
+        plant: str = "mixed",
     ) -> None:
-        """`abnormal`: labelled validation pictures, of families that learn from labels; nothing is planted then."""
+        """`abnormal`: labelled validation pictures, of families that learn from labels; nothing is planted then.
+
+        `plant` names who makes the planted ones, one of `data.pseudo.MAKERS`.
+        """
         self.spec, self._train, self._validation, self._abnormal = spec, train, validation, abnormal
-        self._seed, self._batch_size = seed, batch_size
+        self._seed, self._batch_size, self._plant = seed, batch_size, plant
         # Prepared once where they fit: preparation does not depend on the network.
         self._prepared: dict[str, list[np.ndarray]] = {}
 
@@ -141,6 +145,7 @@ class Validator:
             abnormal=self._abnormal,
             seed=self._seed,
             batch_size=self._batch_size,
+            plant=self._plant,
         )
         other._prepared = self._prepared
         return other
@@ -164,7 +169,7 @@ class Validator:
         normal = score_all(network, scorer, self._batches("normal", count, make)).scores
         if self._abnormal is None:
             times = -(-PLANTED // count)
-            damaged = planted(self._validation, size, seed=self._seed)
+            damaged = planted(self._validation, size, seed=self._seed, plant=self._plant)
             abnormal = score_all(network, scorer, self._batches("planted", times * count, damaged)).scores
             rise = float(np.median(abnormal - np.tile(normal, times)))
         else:

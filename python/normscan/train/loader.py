@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from normscan.data.augment import augment, plant_anomaly, sample_rng
+from normscan.data.augment import augment, sample_rng
+from normscan.data.pseudo import MAKERS
 from normscan.data.read import read_image
 from normscan.data.sample import Record
 from normscan.errors import ImageError
@@ -65,14 +66,18 @@ def augmented(pictures: Pictures, size: Input, *, seed: int, epoch: int, augment
     return make
 
 
-def planted(pictures: Pictures, size: Input, *, seed: int) -> Make:
-    """The picture with a planted anomaly, its donor another picture of the same list; beyond its end, with others."""
+def planted(pictures: Pictures, size: Input, *, seed: int, plant: str = "mixed") -> Make:
+    """The picture with a planted anomaly, its donor another picture of the same list; beyond its end, with others.
+
+    `plant` names who makes it, one of `data.pseudo.MAKERS`.
+    """
+    maker = MAKERS[plant]
 
     def make(index: int) -> np.ndarray:
         rng = sample_rng(seed, -1, index)
         picture = index % len(pictures)
         donor = (picture + 1 + int(rng.integers(max(len(pictures) - 1, 1)))) % len(pictures)
-        return prepare(plant_anomaly(*_alike(pictures[picture], pictures[donor]), rng)[0], size)
+        return prepare(maker(*_alike(pictures[picture], pictures[donor]), rng)[0], size)
 
     return make
 

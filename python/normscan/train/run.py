@@ -104,6 +104,7 @@ def train(
         abnormal=Pictures(labelled, smallest=config.smallest) if labelled else None,
         seed=config.seed,
         batch_size=config.batch_size,
+        plant=config.plant,
     )
     _run_stages(card, config, network, [r for r in records if r.split == "train"], validator, folder)
     finished = dict(card.finish(network, validator.labelled()))
