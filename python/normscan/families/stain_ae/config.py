@@ -16,8 +16,8 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 # Ours: some seven minutes on one CPU core. Rods are a few pixels each, and drown in a patch's mean: on made cohorts of
 # other seeds than the reported one the highest hundredth of a blurred map told patches with an AUROC of .99, patients
 # with .98 and .99 (blurs of 0 to 3 pixels and shares from .003 to .03: .90 to .99); of an earlier network the mean told
-# patches with .88, that hundredth with .97. The better pictures are given back, the better rods are seen: 10 epochs .92,
-# 20 epochs .97. Thresholds come from `normscan diagnose`, so that few patients go to calibration.
+# patches with .88, that hundredth with .97. The better pictures are given back, the better rods are seen: 10 epochs
+# .92, 20 epochs .97. Thresholds come from `normscan diagnose`, so that few patients go to calibration.
 _SMALL: dict[str, Any] = {
     "size": 128,
     "architecture": "unet",
