@@ -109,7 +109,7 @@ def test_no_cohort(call: Call, models: list[Path], skin: Path, tmp_path: Path) -
 
 def test_the_demo_of_patients(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(demo, "PATIENTS", {"patients": 16, "patches": 3, "annotated": 8, "size": 64})
-    monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "HISTOLOGY", {"stain_ae": 1, "patch_cnn": 1})
     for _ in range(2):  # the second replaces the first
         code, out, err = call("demo", "--histology", "-o", tmp_path / "demo", "--force")
         assert code == 0, err
