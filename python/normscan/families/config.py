@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Self
 
@@ -56,6 +57,11 @@ class Config(BaseConfig):
     def smallest(self) -> int:
         """Pixels a side that a training picture has at least; smaller ones are refused."""
         return 8
+
+    def lacking(self, counts: Mapping[str, int]) -> str:
+        """What training cannot do without, in words, given the number of pictures of each split; empty: nothing."""
+        del counts
+        return ""
 
     def portable(self) -> dict[str, Any]:
         """Plain values for a bundle that travels: of a field that is marked as a file, the name alone."""

@@ -28,7 +28,7 @@ class Batch:
     origin: tuple[str, ...]
     """Where each picture comes from: "ok", "generated", "generated_from_template", or "abnormal" where a stage asks."""
     unlabelled: Tensor | None = None
-    """[M,C,H,W] float32, for families whose supervision is "unlabelled"."""
+    """[N,C,H,W] float32, augmented and prepared as x is, for a stage that asks for it (`Schedule.unlabelled`)."""
     origins: frozenset[str] = frozenset({"ok"})
     """Every origin that the stage's pictures have, whether or not one of them is in this batch."""
 
@@ -52,6 +52,8 @@ class Schedule:
     """Of an epoch, where the method counts iterations and not passes; None: one pass through the pictures."""
     abnormal: bool = False
     """Whether the stage sees the abnormal pictures that were given to the training."""
+    unlabelled: bool = False
+    """Whether the stage sees the unlabelled pictures, of families whose supervision is "unlabelled"."""
 
 
 class Step(Protocol):
@@ -96,7 +98,8 @@ class Family:
     paper: str
     """Citation."""
     supervision: str
-    """What training may see: "one_class" (normals only), "unlabelled" (no label is read) or "supervised"."""
+    """What training may see: "one_class" (normals only), "unlabelled" (normals, and pictures of which no label is read)
+    or "supervised"."""
     config: type[Config]
     network: Callable[[Any], nn.Module]
     """config -> the module that is exported; forward(x [N,C,H,W]) gives a NamedTuple of named tensors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -99,6 +100,11 @@ def epoch_order(count: int, *, seed: int, epoch: int, length: int | None = None)
     rng = np.random.default_rng([seed, epoch])
     passes = 1 if length is None else -(-length // count)
     return np.concatenate([rng.permutation(count) + p * count for p in range(passes)])[:length]
+
+
+def unlabelled_seed(seed: int) -> int:
+    """Of the unlabelled pictures' order and augmentation, which have nothing to do with those of the others."""
+    return int.from_bytes(hashlib.blake2b(f"unlabelled/{seed}".encode(), digest_size=8).digest(), "little")
 
 
 def batches(

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from normscan.families.family import Batch, Step
 from normscan.files import told
 from normscan.progress import Bar, bar, say
 from normscan.train.fit import Validation, Validator
-from normscan.train.loader import Make, Pictures, augmented, batches, epoch_order, plain
+from normscan.train.loader import Make, Pictures, augmented, batches, epoch_order, plain, unlabelled_seed
 from normscan.train.precision import resolve_precision
 
 
@@ -48,9 +48,17 @@ class Loop:
     """Trains one stage; its state is the network, the Step, the best weights and `Progress`."""
 
     def __init__(
-        self, network: nn.Module, step: Step, config: Config, pictures: Pictures, validator: Validator
+        self,
+        network: nn.Module,
+        step: Step,
+        config: Config,
+        pictures: Pictures,
+        validator: Validator,
+        *,
+        unlabelled: Pictures | None = None,
     ) -> None:
-        self.network, self.step, self.config = network, step, config
+        """`unlabelled`: as many of them go with each batch as it has pictures."""
+        self.network, self.step, self.config, self.unlabelled = network, step, config, unlabelled
         self.pictures, self.size = pictures, validator.spec.input
         self.validator = validator.judged_by(step.schedule.judge)
         self.precision = resolve_precision(config.precision, next(network.parameters()).device)
@@ -136,12 +144,26 @@ class Loop:
         return figures
 
     def _batches(self) -> Iterator[Batch]:
+        """What is left of the epoch."""
+        length = self._length or len(self.pictures)
+        made = self._made(*self._drawn(self.pictures, self.config.seed, length))
+        if self.unlabelled is None:
+            yield from made
+            return
+        drawn = self._drawn(self.unlabelled, unlabelled_seed(self.config.seed), length)
+        for batch, (x, _) in zip(made, batches(*drawn, self.config.batch_size), strict=True):
+            yield replace(batch, unlabelled=self._placed(x))
+
+    def _drawn(self, pictures: Pictures, seed: int, length: int) -> tuple[Make, np.ndarray]:
+        """Pictures as this epoch sees them, and the order of those that are left of it."""
         progress, config = self.progress, self.config
-        order = epoch_order(len(self.pictures), seed=config.seed, epoch=progress.epoch, length=self._length)
-        make = augmented(
-            self.pictures, self.size, seed=config.seed, epoch=progress.epoch, augmentation=config.augmentation
-        )
-        return self._made(make, order[progress.batch * config.batch_size :])
+        order = epoch_order(len(pictures), seed=seed, epoch=progress.epoch, length=length)
+        make = augmented(pictures, self.size, seed=seed, epoch=progress.epoch, augmentation=config.augmentation)
+        return make, order[progress.batch * config.batch_size :]
+
+    def _placed(self, x: np.ndarray) -> Tensor:
+        """On the training device, channels last."""
+        return torch.from_numpy(x).to(next(self.network.parameters()).device, memory_format=torch.channels_last)
 
     @property
     def _length(self) -> int | None:
@@ -156,7 +178,7 @@ class Loop:
             index = np.asarray(drawn, np.int64) % len(records)
             chosen = [records[i] for i in index]
             yield Batch(
-                x=torch.from_numpy(x).to(device, memory_format=torch.channels_last),
+                x=self._placed(x),
                 label=torch.tensor([-1 if r.label is None else r.label for r in chosen], device=device),
                 weight=torch.tensor([r.weight for r in chosen], dtype=torch.float32, device=device),
                 index=torch.from_numpy(index).to(device),

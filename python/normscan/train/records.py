@@ -29,7 +29,7 @@ MOST_CALIBRATION = 0.4
 def gather(
     card: Family, config: Config, root: Path, *, generated: PathLike | None = None, abnormal: PathLike | None = None
 ) -> list[Record]:
-    """Every picture with its part; a one-class family's training never sees one that is not labelled normal.
+    """Every picture with its part; only a family that learns from labels trains on what is labelled abnormal.
 
     generated  a table of generated pictures, or its folder: they join the training part, except those made from a
                picture of another part, which would carry it into the training
@@ -66,10 +66,13 @@ def _real(card: Family, config: Config, root: Path) -> list[Record]:
     labels = card.supervision == "supervised"
     records = cohort_records(card, config, root) if is_histology(root) else read_layout(root)
     check_disjoint(records)
-    if card.supervision == "one_class":
+    if lacking := config.lacking(Counter(r.split for r in records if r.split is not None)):
+        raise InputError(f"{root}: {lacking}")
+    if not labels:
         dropped = [r for r in records if r.split == "train" and r.label != 0]
         if dropped:
-            say(f"{len(dropped)} pictures in train that are not normal are left out: {card.name} learns normals")
+            learnt = "normals" if card.supervision == "one_class" else "normals and unlabelled pictures"
+            say(f"{len(dropped)} pictures in train that are not normal are left out: {card.name} learns {learnt}")
         records = [r for r in records if not (r.split == "train" and r.label != 0)]
     share = _calibration_share(config, sum(r.split == "train" and r.label == 0 for r in records))
     records = split(records, seed=config.seed, validation=config.validation, calibration=share)
@@ -77,10 +80,11 @@ def _real(card: Family, config: Config, root: Path) -> list[Record]:
         records = split_abnormal(records, seed=config.seed, validation=config.validation)
     else:
         records = [r for r in records if r.split != "validation" or r.label == 0]  # anomalies are planted, not given
-    counts = Counter(r.split for r in records if r.label == 0 or r.split == "train")
+    counts = Counter(r.split for r in records if r.label == 0 or r.split in ("train", "unlabelled"))
     if missing := [part for part in PARTS if not counts[part]]:
         raise InputError(f"{root}: no normal pictures for {', '.join(missing)}; add some, or change the shares")
-    say("  ".join(f"{part} {counts[part]}" for part in PARTS))
+    shown = (*PARTS, "unlabelled") if card.supervision == "unlabelled" else PARTS
+    say("  ".join(f"{part} {counts[part]}" for part in shown))
     return records
 
 

@@ -23,7 +23,7 @@ from normscan.data.sample import Record
 from normscan.errors import Error, UsageError
 from normscan.families import family as find_family
 from normscan.families.config import Config
-from normscan.families.family import Family
+from normscan.families.family import Family, Step
 from normscan.files import canonical_json, write_bytes, write_json
 from normscan.ops.border import cuda_module
 from normscan.progress import say
@@ -106,7 +106,7 @@ def train(
         batch_size=config.batch_size,
         plant=config.plant,
     )
-    _run_stages(card, config, network, [r for r in records if r.split == "train"], validator, folder)
+    _run_stages(card, config, network, records, validator, folder)
     finished = dict(card.finish(network, validator.labelled()))
     fitted = _fit(network, validator, config, pictures["calibration"])
     _write(folder, network, fitted, pictures["validation"], root)
@@ -178,9 +178,9 @@ def _run_stages(
         step = make_step(network, config)
         if step.schedule.epochs == 0:
             continue
-        seen = [r for r in records if r.origin != ABNORMAL or step.schedule.abnormal]
+        seen = [r for r in records if r.split == "train" and (r.origin != ABNORMAL or step.schedule.abnormal)]
         pictures = Pictures(seen, smallest=config.smallest)
-        loop = Loop(network, step, config, pictures, validator)
+        loop = Loop(network, step, config, pictures, validator, unlabelled=_unlabelled(card, config, step, records))
         loop.progress.stage, loop.progress.count = stage, count
         if state is not None:
             loop.load_state_dict(state)
@@ -188,6 +188,13 @@ def _run_stages(
             state = None
         loop.run(folder)
         count = loop.progress.count
+
+
+def _unlabelled(card: Family, config: Config, step: Step, records: Sequence[Record]) -> Pictures | None:
+    """The pictures that go without a label into a stage that asks for them."""
+    if card.supervision != "unlabelled" or not step.schedule.unlabelled:
+        return None
+    return Pictures([r for r in records if r.split == "unlabelled"], smallest=config.smallest)
 
 
 def _fit(network: nn.Module, validator: Validator, config: Config, calibration: Pictures) -> Fitted:
