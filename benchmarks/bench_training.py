@@ -2,16 +2,22 @@
 
     python benchmarks/bench_training.py sepiad --variant gate=null --variant precision=bfloat16,compile=true
 
+    python benchmarks/bench_training.py sagan --straightforward
+
 The base configuration and the variants take turns, so that a machine that slows down slows all of them. Pictures are
-noise, weights random: neither changes what a step costs.
+noise, weights random: neither changes what a step costs. With `--straightforward`, the step without its economies is a
+variant too, where tests/reference/FAMILY.py has one (the family's tests show that both are equal).
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import records
@@ -22,6 +28,9 @@ from normscan.families import Batch, family
 from normscan.progress import track
 from normscan.train.precision import resolve_precision
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the straightforward steps live there
+PLAIN = "straightforward"
+
 
 def main() -> None:
     """Measure, print, store."""
@@ -30,11 +39,12 @@ def main() -> None:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--set", action="append", default=[], help="of the base and all variants: --set size=128")
     parser.add_argument("--variant", action="append", default=[], help="fields that differ: gate=null,size=64")
+    parser.add_argument("--straightforward", action="store_true", help="also the step of tests/reference/FAMILY.py")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=2, help="of a round: as many as make a whole, where steps differ")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    rows = measure(options, ["", *options.variant])
+    rows = measure(options, ["", *options.variant, *([PLAIN] if options.straightforward else [])])
     path = records.results_file(options.device)
     kept = [r for r in records.stored(path).get("training", []) if key(r) not in {key(row) for row in rows}]
     records.store(path, training=[*kept, *rows])
@@ -77,12 +87,14 @@ def measure(options: argparse.Namespace, variants: list[str]) -> list[dict[str, 
 def prepared(options: argparse.Namespace, variant: str) -> tuple[Callable[[], None], int, int]:
     """(what a round takes the time of, trained parameters, images in it)."""
     card = family(options.family)
-    fields = parse_overrides([*options.set, *(variant.split(",") if variant else [])])
+    plain = variant == PLAIN
+    fields = parse_overrides([*options.set, *(variant.split(",") if variant and not plain else [])])
     random = {"weights": "random"} if "weights" in card.config.model_fields else {}
     config = card.config.preset(options.preset, {**random, **fields})
     torch.manual_seed(config.seed)
     network = card.network(config).to(options.device)
-    step = card.stages[-1](network.to(memory_format=torch.channels_last), config)
+    make = import_module(f"reference.{card.name}").STEP if plain else card.stages[-1]
+    step = make(network.to(memory_format=torch.channels_last), config)
     size = card.spec(config).input
     x = torch.randn(config.batch_size, size.channels, size.height, size.width, device=options.device)
     count = len(x)
@@ -92,6 +104,7 @@ def prepared(options: argparse.Namespace, variant: str) -> tuple[Callable[[], No
         torch.ones(count, device=options.device),
         torch.arange(count, device=options.device),
         ("ok",) * count,
+        unlabelled=x.flip(0) if step.schedule.unlabelled else None,
     )
     step.begin_epoch([batch])
     precision = resolve_precision(config.precision, x.device)

@@ -53,8 +53,8 @@ class SaganConfig(Config):
         "linear_half", description="source: the rate falls to 0 over the second half"
     )
     gradient_penalty: float = Field(10.0, gt=0, description="source: 10")
-    identity: float = Field(1.0, ge=0, description="source: 1; weight of |x - G(x)| on normals")
-    restoration: float = Field(1.0, ge=0, description="source: 1; weight of (x - G(damaged x))^2")
+    identity: float = Field(1.0, ge=0, description="source: 1; weight of |x - G(x)|, a mean over pixels, on normals")
+    restoration: float = Field(1.0, ge=0, description="source: 1; weight of (x - G(damaged x))^2, a mean over pixels")
     keep: float = Field(0.05, ge=0, lt=1, description="source: share of pixels that keep the input, in training")
     compile: bool = Field(False, description="the generator by torch.compile, which takes a C++ compiler")
     blur_sigma: float = Field(0.0, ge=0, le=100, description="pixels of the map; source: none")

@@ -181,7 +181,7 @@ def restore(x: Tensor, change: Tensor, kept: Tensor | None = None) -> Tensor:
 
     kept  bool [N,1,H,W]: pixels that stay as they are; training alone has them
     """
-    total = x + change.float()
+    total = x + change.to(x.dtype)
     restored: Tensor = _clip(total) if total.requires_grad else total.clamp(-1.0, 1.0)
     return restored if kept is None else torch.where(kept, x, restored)
 

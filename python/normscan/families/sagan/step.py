@@ -96,10 +96,7 @@ class SaganStep:
         x, bad = batch.x, damaged(batch.x, self.random)
         chance = torch.rand((len(x), 1, *x.shape[2:]), generator=self.random)
         kept = (chance < self.config.keep).to(x.device)
-        unlabelled = self._unlabelled(batch, bad)
-        critic = self._teach_critic(x, unlabelled, kept)
-        if self.count % self.config.critic_steps == 0:
-            self.last = self._teach_generator(x, bad, unlabelled, kept)
+        critic = self._teach(x, bad, self._unlabelled(batch, bad), kept)
         self.count += 1
         return {**self.last, "critic": critic}
 
@@ -111,9 +108,18 @@ class SaganStep:
             raise ArgumentError(f"step: batch.unlabelled has shape {found}, expected that of x, {list(batch.x.shape)}")
         return batch.unlabelled
 
-    def _teach_critic(self, x: Tensor, unlabelled: Tensor, kept: Tensor) -> float:
-        with torch.no_grad():
-            fake = self.generate(unlabelled, kept).restored
+    def _teach(self, x: Tensor, bad: Tensor, unlabelled: Tensor, kept: Tensor) -> float:
+        """All pictures go through the generator once, in one batch; without a graph where the critic learns alone."""
+        both = self.count % self.config.critic_steps == 0
+        parts = [x, bad, *([] if unlabelled is bad else [unlabelled])] if both else [unlabelled]
+        with torch.set_grad_enabled(both):
+            restored = self.generate(torch.cat(parts), kept.repeat(len(parts), 1, 1, 1)).restored.chunk(len(parts))
+        critic = self._teach_critic(x, restored[-1].detach())
+        if both:
+            self.last = self._teach_generator(x, restored[0], restored[1], restored[-1])
+        return critic
+
+    def _teach_critic(self, x: Tensor, fake: Tensor) -> float:
         self.critic.requires_grad_(True)
         on_real, on_fake = self.critic(torch.cat([x, fake])).float().chunk(2)
         penalty = gradient_penalty(self.critic, mixed(x, fake, self.random))
@@ -123,13 +129,11 @@ class SaganStep:
         self.critic_optimizer.step()
         return loss.item()
 
-    def _teach_generator(self, x: Tensor, bad: Tensor, unlabelled: Tensor, kept: Tensor) -> dict[str, float]:
-        """All pictures go through the generator in one batch; what is in it twice goes once."""
+    def _teach_generator(self, x: Tensor, same: Tensor, mended: Tensor, fake: Tensor) -> dict[str, float]:
+        """From what it made of x, of the damaged x and of the unlabelled pictures."""
         self.critic.requires_grad_(False)
-        parts = [x, bad] if unlabelled is bad else [x, bad, unlabelled]
-        restored = self.generate(torch.cat(parts), kept.repeat(len(parts), 1, 1, 1)).restored.chunk(len(parts))
-        on_fake = self.critic(restored[-1]).float().mean()
-        identity, restoration = F.l1_loss(restored[0], x), F.mse_loss(restored[1], x)
+        on_fake = self.critic(fake).float().mean()
+        identity, restoration = F.l1_loss(same, x), F.mse_loss(mended, x)
         wanted = self.config.identity * identity + self.config.restoration * restoration
         self.optimizer.zero_grad(set_to_none=True)
         (wanted - on_fake).backward()
