@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from normscan.deploy.export import export
 from normscan.errors import ArgumentError, ConfigError
 from normscan.families.family import Batch
 from normscan.families.sagan import FAMILY
@@ -26,6 +29,7 @@ from normscan.families.sagan.windows import merge, position_planes, split
 from normscan.nn.attention import SpatialAttention
 from normscan.nn.losses import gradient_penalty, mixed
 from normscan.scoring.scorer import Scorer
+from normscan.train.run import train
 from reference.sagan import PlainSaganStep
 
 
@@ -375,3 +379,24 @@ def test_a_restored_step_goes_on_bit_for_bit(precision: torch.dtype) -> None:
     go(other, 10)
     assert same_weights(made, again)
     assert same_weights(step.critic, other.critic)
+
+
+# Deployment.
+
+ENGINES_KNOW = (
+    "Add Cast Clip Concat Conv ConvTranspose Constant Div Expand Gather Identity InstanceNormalization MatMul Mul "
+    "ReduceMean Relu Reshape Resize Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Transpose Unsqueeze"
+)
+"""Operators that TensorRT takes, of opset 18."""
+
+
+@pytest.mark.parametrize("attention", ["additive", "fused"])
+def test_an_export_has_operators_that_engines_know(attention: str, skin: Path, tmp_path: Path) -> None:
+    """Both kinds of attention, trained and exported, which compares torch with the graph at several batch sizes."""
+    overrides = {**FAMILY.tiny, "attention": attention, "iterations": 2, "epochs": 1}
+    run = train("sagan", skin, tmp_path / "run", preset="paper", overrides=overrides)
+    bundle = export(run.folder, tmp_path / "sagan.normscan").folder
+    graph = onnx.load(bundle / "model.onnx").graph
+    assert {node.op_type for node in graph.node} <= set(ENGINES_KNOW.split())
+    (given,) = graph.input
+    assert [d.dim_value for d in given.type.tensor_type.shape.dim] == [0, 3, 32, 32]  # the batch has any size

@@ -15,13 +15,20 @@ Rows = Annotated[int, Field(ge=1, le=64)]
 _LEAST_WINDOW = 16
 """Pixels a side: halved three times, 2 x 2 positions are left, and one alone has no variance to normalise by."""
 
-# Ours: about 15 minutes on two CPU cores, which the width of 64 would spend on some hundred iterations.
+# Ours: about 15 minutes on two CPU cores, in which the width of 64 would come through some hundred iterations.
+# The gradient of a mean over pixels has a norm of 1 / sqrt(pixels), that of a critic one of about 1: with weights of 1,
+# what comes back is not the given picture. On `skin_ham10000`, in iterations 41 to 80, |x - G(x)| was .13 at batch 16,
+# and planted anomalies were below normals (AUROC .42); with weights of 100 it was .04 at batch 8, and they had .60.
 _SMALL: dict[str, Any] = {
     "channels": 3,
     "width": 16,
     "critic_width": 16,
     "learning_rate": 2e-4,
-    "iterations": 4000,
+    "identity": 100.0,
+    "restoration": 100.0,
+    "batch_size": 8,
+    "iterations": 2000,
+    "epochs": 20,
     "precision": "auto",
     "flip": True,
 }
