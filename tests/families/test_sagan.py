@@ -137,12 +137,8 @@ def test_paper_has_the_paper_numbers() -> None:
     config = SaganConfig.preset("paper")
     assert (config.size, config.channels, config.grid, config.width, config.blocks) == (64, 1, (2, 2), 64, 6)
     assert (config.iterations, config.batch_size, config.critic_steps, config.learning_rate) == (100_000, 32, 2, 5e-5)
-    assert (config.decay, config.gradient_penalty, config.keep, config.mode) == (
-        "linear_half",
-        10,
-        0.05,
-        "semi_supervised",
-    )
+    assert (config.decay, config.gradient_penalty, config.keep) == ("linear_half", 10, 0.05)
+    assert config.mode == "semi_supervised"
     with torch.device("meta"):
         assert 44e6 < sum(p.numel() for p in SaganNetwork(config).parameters()) < 46e6
         widths = [m.out_channels for m in critic(config) if isinstance(m, torch.nn.Conv2d)]
