@@ -132,6 +132,9 @@ def test_a_cohort_is_learnt_by_patient(cohort: Path, tmp_path: Path) -> None:
     assert set(labels["calibration"]) == {"0"}
     uncertain = {r.path.relative_to(cohort).as_posix() for r in read_histology(cohort).uncertain}
     assert uncertain.isdisjoint(row["file"] for row in rows)
+    assert run.manifest["data"]["groups"] == {
+        part: len({r["group"] for r in rows if r["split"] == part}) for part in labels
+    }
     assert set(run.manifest["finished"]) == {"slope", "offset"}
     assert "labelled_auroc" in run.manifest["validation"]
     assert "Labelled validation pictures" in card(Run.open(run.folder))

@@ -256,6 +256,7 @@ def _manifest(
     calibration: Calibration | None = fitted.scorer.spec.calibration
     origins = Counter(record.origin for record in records)
     counts = Counter(str(record.split) for record in records if record.origin == "ok")
+    groups = Counter(part for part, _ in {(str(r.split), r.group) for r in records if r.group is not None})
     return {
         "schema": 1,
         "normscan": __version__,
@@ -264,7 +265,7 @@ def _manifest(
         "supervision": "supervised" if ABNORMAL in origins else card.supervision,
         "preset": preset,
         "seed": config.seed,
-        "data": {**provenance["data"], "counts": dict(counts), "origins": dict(origins)},
+        "data": {**provenance["data"], "counts": dict(counts), "groups": dict(groups), "origins": dict(origins)},
         "weights": provenance["weights"],
         "precision": provenance["precision"],
         "finished": provenance["finished"],
