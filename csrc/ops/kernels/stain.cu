@@ -16,6 +16,7 @@
 namespace normscan::cuda {
 namespace {
 
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr unsigned everyone = 0xffffffffu;
 constexpr int warps = 8, columns = 128, rows_per_task = 32;
 constexpr int kinds = 3;  // of counts: red in a, red in b, not finite
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(32 * warps) count_kernel(Pair<T> pair, kernels
 
 template <class T, class V>
 __device__ __forceinline__ T ratio(const V (&sum)[kinds]) {
-    if (sum[2] > 0) return static_cast<T>(std::numeric_limits<double>::quiet_NaN());
+    if (sum[2] > 0) return static_cast<T>(nan);
     return static_cast<T>(static_cast<double>(sum[1] + 1) / static_cast<double>(sum[0] + 1));
 }
 
