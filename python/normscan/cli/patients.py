@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,18 +29,15 @@ class Patients:
         """Write scores_patients.csv -> what it says in short."""
         import numpy as np
 
-        from normscan.files import write_bytes
+        from normscan.files import csv_text, write_bytes
 
         group = self._scorer.spec.group
         assert group is not None
         counts = Counter(self._names)
         found = self._scorer.group(np.asarray(self._scores), self._names) if self._names else {}
         densities = {name: group.density(score) for name, score in found.items()}
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(("patient", "score", "diagnosis", "pictures"))
-        table.writerows((name, repr(found[name]), densities[name] or "", counts[name]) for name in found)
-        write_bytes(target, text.getvalue().encode())
+        rows = [(name, found[name], densities[name] or "", counts[name]) for name in found]
+        write_bytes(target, csv_text([("patient", "score", "diagnosis", "pictures"), *rows]).encode())
         said = Counter(density for density in densities.values() if density)
         kinds = ", ".join(f"{count} {density}" for density, count in sorted(said.items())) or "no thresholds"
         return f"{len(found)} patients (folders): {kinds}; {target}"

@@ -15,7 +15,6 @@ Source: arXiv 2309.16053 and 2412.13857; the names are those of the published da
 
 from __future__ import annotations
 
-import csv
 import difflib
 import hashlib
 import re
@@ -23,11 +22,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from normscan.data.read import SUFFIXES, PathLike
 from normscan.data.sample import SPLITS, Record
 from normscan.data.splits import targets
+from normscan.data.tables import rows, word
 from normscan.errors import ArgumentError, InputError
 from normscan.files import read_json
 
@@ -35,7 +35,6 @@ Density = Literal["negative", "low", "high"]
 DENSITIES: tuple[Density, ...] = ("negative", "low", "high")
 NAMES = "cohort.json"
 """Where a cohort says what its folders, tables, columns and words are called."""
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ def read_histology(root: PathLike, layout: HistologyLayout | None = None) -> Coh
     annotated = _folders(top / layout.annotated) if _annotations(top, layout) else []
     with_folder = {folder.patient for folder in [*cropped, *annotated]}
     patients = {patient: diagnoses[patient] for patient in sorted(with_folder & diagnoses.keys())}
-    labels, rows = _presences(top / layout.patches, annotated, layout) if annotated else ({}, [])
+    labels, lost = _presences(top / layout.patches, annotated, layout) if annotated else ({}, [])
     kept: dict[int | None, list[Record]] = {0: [], 1: [], None: []}
     unlabelled = []
     for path, patient in _pictures(annotated, patients):
@@ -190,7 +189,7 @@ def read_histology(root: PathLike, layout: HistologyLayout | None = None) -> Coh
             folders=tuple(folder.path for folder in [*cropped, *annotated] if folder.patient not in patients),
             patients=tuple(sorted(diagnoses.keys() - with_folder)),
             pictures=tuple(unlabelled),
-            rows=tuple(rows),
+            rows=tuple(lost),
             disputed=tuple(r.path for r in kept[1] if r.group and patients[r.group] == "negative"),
         ),
     )
@@ -315,8 +314,8 @@ def _pictures(folders: Iterable[_Folder], patients: Mapping[str, Density]) -> It
 def _diagnoses(table: Path, layout: HistologyLayout) -> dict[str, Density]:
     words = dict(zip((layout.negative, layout.low, layout.high), DENSITIES, strict=True))
     found: dict[str, tuple[str, Density]] = {}
-    for where, row in _rows(table, (layout.patient, layout.density)):
-        density = _word(where, layout.density, row[layout.density], words)
+    for where, row in rows(table, (layout.patient, layout.density)):
+        density = word(where, layout.density, row[layout.density], words)
         earlier, known = found.setdefault(row[layout.patient], (where, density))
         if known != density:
             raise InputError(
@@ -338,8 +337,8 @@ def _presences(
             known[folder.patient, _window(path.stem)].append((folder.section, path))
     labels: dict[Path, tuple[str, int | None]] = {}
     lost = []
-    for where, row in _rows(table, (layout.patch_patient, layout.patch, layout.presence), (layout.section,)):
-        label = _word(where, layout.presence, row[layout.presence], words)
+    for where, row in rows(table, (layout.patch_patient, layout.patch, layout.presence), (layout.section,)):
+        label = word(where, layout.presence, row[layout.presence], words)
         section = row[layout.section] or None
         candidates = known.get((row[layout.patch_patient], _window(row[layout.patch])), [])
         paths = [path for its, path in candidates if section is None or its in (None, section)]
@@ -360,48 +359,3 @@ def _presences(
 def _window(name: str) -> str:
     """A patch's name as both spellings have it: 00042 and 42 are one, and so are 00042_Aug1 and 42_Aug1."""
     return re.sub(r"^0+(?=\d)", "", name)
-
-
-def _word(where: str, column: str, found: str, words: Mapping[str, _T]) -> _T:
-    folded = {word.casefold(): value for word, value in words.items()}
-    if found.casefold() not in folded:
-        raise InputError(
-            f"{where}: {column} is {found!r}; expected {', '.join(words)}, or other words in its cohort.json"
-        )
-    return folded[found.casefold()]
-
-
-def _rows(
-    table: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows as ("table, line n", column -> value), spaces trimmed, blank rows skipped; optional columns may be empty."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=";" if first.count(";") > first.count(",") else ",", strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in columns if name not in header]
-            doubled = [name for name in (*columns, *optional) if header.count(name) > 1]
-            if missing or doubled:
-                what = f"column {missing[0]} is missing" if missing else f"column {doubled[0]} comes twice"
-                raise InputError(
-                    f"{table}: {what}; found {header}, expected {', '.join(columns)}, or others in its cohort.json"
-                )
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue
-                where = f"{table}, line {reader.line_num}"
-                if len(cells) != len(header):
-                    raise InputError(f"{where}: found {len(cells)} fields; expected {len(header)}, as in the header")
-                row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-                empty = [name for name in columns if not row[name]]
-                if empty:
-                    raise InputError(f"{where}: {empty[0]} is empty; expected a value, complete or remove the row")
-                yield where, {name: row.get(name, "") for name in (*columns, *optional)}
-    except FileNotFoundError:
-        raise InputError(
-            f"{table}: no such table; expected columns {', '.join(columns)}, or another name in its cohort.json"
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read ({error}); expected a UTF-8 table, save it as 'CSV UTF-8'") from None

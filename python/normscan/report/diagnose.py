@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from normscan.data.read import read_image
 from normscan.data.sample import Record
 from normscan.deploy.session import SEEN_DIGITS, Session, load
 from normscan.errors import InputError, UsageError
-from normscan.files import check_free, sha256, temporary_folder, write_bytes, write_json
+from normscan.files import check_free, csv_text, sha256, temporary_folder, write_bytes, write_json
 from normscan.progress import say, track
 from normscan.report.patients import SHOWN, Patch, Patient
 from normscan.report.patients_page import write_patients
@@ -319,7 +317,7 @@ def _patch_table(methods: Sequence[Method], cohort: Cohort, root: Path) -> str:
     for i, record in enumerate(cohort.annotated):
         scores = (repr(float(m.annotated[i])) for m in methods)
         rows.append((record.path.relative_to(root).as_posix(), record.group, record.label, *scores))
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def _patient_table(diagnoses: Mapping[str, Diagnosis], truth: Mapping[str, Density]) -> str:
@@ -329,10 +327,4 @@ def _patient_table(diagnoses: Mapping[str, Diagnosis], truth: Mapping[str, Densi
         shares = (repr(its.shares[method]) for method in methods)
         fold = "" if its.fold is None else its.fold + 1
         rows.append((name, truth[name], its.density, repr(its.score), *shares, fold))
-    return _csv(rows)
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return csv_text(rows)

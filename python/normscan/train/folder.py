@@ -32,7 +32,7 @@ from normscan.errors import InputError, UsageError
 from normscan.families import family as find_family
 from normscan.families.config import Config
 from normscan.families.family import Family
-from normscan.files import read_json, sha256, told, write_bytes, write_json
+from normscan.files import csv_text, read_json, sha256, told, write_bytes, write_json
 from normscan.scoring.scorer import Scorer
 from normscan.scoring.spec import ScoringSpec
 
@@ -158,13 +158,6 @@ def splits_table(records: Iterable[Record], root: Path) -> tuple[str, dict[str, 
         group = "" if record.group is None else numbers[record.group]
         rows.append((relative(record.path, root), record.split, record.label, record.origin, group, digest))
     return csv_text(rows), {name: sorted(part) for name, part in hashes.items()}
-
-
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV; numbers in their shortest exact form."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def relative(path: Path, root: Path) -> str:

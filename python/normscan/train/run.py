@@ -24,7 +24,7 @@ from normscan.errors import Error, UsageError
 from normscan.families import family as find_family
 from normscan.families.config import Config
 from normscan.families.family import Family, Step
-from normscan.files import canonical_json, write_bytes, write_json
+from normscan.files import canonical_json, csv_text, write_bytes, write_json
 from normscan.ops.border import cuda_module
 from normscan.progress import say
 from normscan.scoring.calibrate import Calibration, calibrate, needed
@@ -32,7 +32,6 @@ from normscan.scoring.scorer import Scorer
 from normscan.train.fit import Validation, Validator, score_all
 from normscan.train.folder import (
     Run,
-    csv_text,
     data_folder,
     manifest_files,
     open_folder,
