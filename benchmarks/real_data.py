@@ -9,17 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import records
+from figures import Oracle, matched, planted
 
 from normscan.cli.common import parse_overrides
-from normscan.data.layouts import read_layout
-from normscan.data.read import read_image
 from normscan.deploy.export import export
-from normscan.deploy.session import load
-from normscan.progress import track
 from normscan.report.evaluate import evaluate
-from normscan.scoring.metrics import auroc, auroc_interval
 from normscan.train.run import train
 
 FIGURES = (
@@ -69,7 +64,8 @@ def measure(data: Path, family: str, preset: str, overrides: dict[str, Any], out
     changed = {name: value for name, value in overrides.items() if name not in ("seed", "weights")}
     folder = output / "-".join([data.name, family, preset, str(seed), *(f"{n}={v}" for n, v in changed.items())])
     started = time.monotonic()
-    run = train(family, data, folder, preset=preset, overrides=overrides, force=True)
+    oracle = Oracle(data)
+    run = train(family, data, folder, preset=preset, overrides=overrides, force=True, watch=oracle)
     seconds = time.monotonic() - started
     bundle = export(run.folder)
     found = evaluate(bundle.folder, data, run.folder / "evaluation", baselines=True)
@@ -83,6 +79,8 @@ def measure(data: Path, family: str, preset: str, overrides: dict[str, Any], out
         "train_images_per_second": round(images_per_second(run.folder), 1),
         **{name: found[name] for name in FIGURES},
         "matched": matched(bundle.folder, data),
+        "oracle": oracle.gap(found["image_auroc"]),
+        "planted_pixel_auroc": planted(bundle.folder, data),
     }
 
 
@@ -90,25 +88,6 @@ def images_per_second(run: Path) -> float:
     """Of the epochs' steps, validation apart: the median epoch."""
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
     return statistics.median(row["images_per_second"] for row in rows)
-
-
-def matched(bundle: Path, data: Path) -> dict[str, Any]:
-    """AUROC once every test picture has the mean and standard deviation of the training normals.
-
-    Where brightness alone separates a test set, this is what remains when it cannot.
-    """
-    records = read_layout(data)
-    train = [read_image(r.path).astype(np.float32) for r in records if r.split == "train"]
-    mean, spread = np.mean([p.mean() for p in train]), np.mean([p.std() for p in train])
-    session = load(bundle)
-    test = [r for r in records if r.split == "test" and r.label is not None]
-    scores = []
-    for record in track(test, "matched", len(test)):
-        pixels = read_image(record.path).astype(np.float32)
-        pixels = (pixels - pixels.mean()) / max(pixels.std(), 1e-6) * spread + mean
-        scores.append(session.score(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)).score)
-    labels = [r.label for r in test]
-    return {"image_auroc": auroc(labels, scores), "image_auroc_ci": auroc_interval(labels, scores)}
 
 
 if __name__ == "__main__":

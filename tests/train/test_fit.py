@@ -19,7 +19,7 @@ from normscan.families.config import Config
 from normscan.scoring.scorer import Scorer, prepare
 from normscan.scoring.spec import Input, ScoringSpec, Term
 from normscan.train.fit import Validator, fit_statistics
-from normscan.train.loader import Pictures
+from normscan.train.loader import Pictures, planted
 
 
 class Outputs(NamedTuple):
@@ -115,6 +115,41 @@ def test_another_spec_is_judged_by_the_same_maker(skin: Path) -> None:
     Validator(SPEC, pictures, pictures, seed=0, batch_size=16, plant="fpi").judged_by(SPEC)(first)
     Validator(SPEC, pictures, pictures, seed=0, batch_size=16, plant="fpi")(second)
     np.testing.assert_array_equal(first.seen, second.seen)
+
+
+class Restored(NamedTuple):
+    image: torch.Tensor
+    mended: torch.Tensor
+
+
+class Flattening(nn.Module):
+    """Gives back a constant picture."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(level))
+
+    def forward(self, x: torch.Tensor) -> Restored:
+        return Restored(x, self.level.expand_as(x).contiguous())
+
+
+def test_restoration_is_judged_by_the_normal_picture(skin: Path) -> None:
+    """Half by what becomes of it, half by what becomes of it with an anomaly: here the same, and then not."""
+    pictures = normals(skin, 5)
+    spec = ScoringSpec("test", Input(16, 16), (Term("distance", ("mended", "image"), metric="l1"),))
+    validator = Validator(spec, pictures, pictures, seed=0, batch_size=4).judged_by(None, "mended")
+    whole = np.stack([prepare(pictures[i], spec.input) for i in range(5)])
+    found = validator(Flattening(0.25))
+    assert found.restoration == pytest.approx(np.abs(whole - 0.25).mean(), rel=1e-5)
+    assert found.gain == -found.restoration
+    kept = validator.judged_by(None, "image")(Flattening(0.25))  # gives back the anomaly as well
+    times = 13  # 65 planted anomalies in 5 pictures
+    damaged = planted(pictures, spec.input, seed=0)
+    bad = np.stack([damaged(i) for i in range(times * 5)])
+    assert kept.restoration == pytest.approx(np.abs(bad - np.tile(whole, (times, 1, 1, 1))).mean() / 2, rel=1e-5)
+    plain_judge = validator.judged_by(None)(Flattening(0.25))
+    assert plain_judge.restoration is None
+    assert plain_judge.gain == plain_judge.separation
 
 
 def test_a_configuration_names_a_maker() -> None:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from normscan.data.layouts import read_layout
 from normscan.data.sample import Record
 from normscan.data.synthetic import write_demo
-from normscan.errors import InputError
+from normscan.errors import ImageError, InputError
 from normscan.families import Batch, family
 from normscan.train import records as records_module
 from normscan.train.loader import Pictures, epoch_order, unlabelled_seed
@@ -83,6 +84,31 @@ def test_the_unlabelled_pictures_themselves_do(mixed: Path, whole: dict[str, np.
     assert not equal(run(other, tmp_path / "run"), whole)
 
 
+def greyed(data: Path, folder: Path, pattern: str, mode: str) -> Path:
+    other = Path(shutil.copytree(data, folder / "data"))
+    for path in sorted(other.glob(pattern)):
+        Image.open(path).convert("L").convert(mode).save(path)
+    return other
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_grey_among_coloured_pictures_is_told(mixed: Path, mode: str, tmp_path: Path) -> None:
+    """Stored in one channel or in three equal ones: the critic sees that alone."""
+    other = greyed(mixed, tmp_path, "train/unlabelled/u[1-3].png", mode)
+    expected = r"u1.png: grey, as 3 of 34 normal and unlabelled pictures are, .* in colour; .* --set channels=1"
+    with pytest.raises(ImageError, match=expected):
+        run(other, tmp_path / "run")
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_grey_pictures_alone_train_and_so_do_all_as_grey(mixed: Path, tmp_path: Path) -> None:
+    """However they are stored; and a mix, once it is taken as grey."""
+    both = greyed(greyed(mixed, tmp_path / "a", "train/*/*.png", "L"), tmp_path / "b", "train/unlabelled/*.png", "RGB")
+    run(both, tmp_path / "run")
+    part = greyed(mixed, tmp_path / "c", "train/unlabelled/*.png", "L")
+    train("sagan", part, tmp_path / "grey", preset="paper", overrides={**SEMI, "channels": 1})
+
+
 def test_abnormal_training_pictures_are_left_out(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = SAGAN.config.parse(SEMI)
     found = gather(SAGAN, config, mixed)
@@ -111,7 +137,7 @@ def seen(mixed: Path, *, start: int = 0, **fields: Any) -> list[Batch]:
     class Judge:
         spec = SAGAN.spec(config)
 
-        def judged_by(self, spec: Any) -> Judge:
+        def judged_by(self, *_: Any) -> Judge:
             return self
 
     step = SAGAN.stages[0](network, config)

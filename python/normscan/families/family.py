@@ -44,6 +44,9 @@ class Schedule:
     validate_every: int
     judge: ScoringSpec | None = None
     """What the epochs are validated by; None: the family's spec. For a stage in which that says nothing yet."""
+    restores: str | None = None
+    """The output that is to be the normal picture, whatever was planted in it: epochs are then judged by how far it is
+    from that. None: by how far planted anomalies score above normals."""
     keeps_start: bool = False
     """Validate before the first epoch too, so that a stage which only does harm leaves the network as it was."""
     keeps_last: bool = False

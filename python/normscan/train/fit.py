@@ -109,6 +109,13 @@ class Validation:
     spread: float
     scorer: Scorer
     scores: np.ndarray
+    restoration: float | None = None
+    """Mean distance of what is restored from the normal picture, of normals and planted ones alike: `Validator`."""
+
+    @property
+    def gain(self) -> float:
+        """What training wants to be high."""
+        return self.separation if self.restoration is None else -self.restoration
 
 
 class Validator:
@@ -124,31 +131,39 @@ class Validator:
         seed: int,
         batch_size: int,
         plant: str = "mixed",
+        restores: str | None = None,
     ) -> None:
         """`abnormal`: labelled validation pictures, of families that learn from labels; nothing is planted then.
 
-        `plant` names who makes the planted ones, one of `data.pseudo.MAKERS`.
+        `plant` names who makes the planted ones, one of `data.pseudo.MAKERS`. `restores`: as of `Schedule`.
         """
+        self.restores = restores
         self.spec, self._train, self._validation, self._abnormal = spec, train, validation, abnormal
         self._seed, self._batch_size, self._plant = seed, batch_size, plant
         # Prepared once where they fit: preparation does not depend on the network.
         self._prepared: dict[str, list[np.ndarray]] = {}
 
-    def judged_by(self, spec: ScoringSpec | None) -> Validator:
+    def judged_by(self, spec: ScoringSpec | None, restores: str | None = None) -> Validator:
         """The same pictures, prepared once, scored by another spec of the same input; None: by this one."""
-        if spec is None:
+        if spec is None and restores == self.restores:
             return self
         other = Validator(
-            spec,
+            spec or self.spec,
             self._train,
             self._validation,
             abnormal=self._abnormal,
             seed=self._seed,
             batch_size=self._batch_size,
             plant=self._plant,
+            restores=restores,
         )
         other._prepared = self._prepared
         return other
+
+    @property
+    def _times(self) -> int:
+        """Anomalies that are planted in each normal picture."""
+        return -(-PLANTED // len(self._validation))
 
     def _batches(self, name: str, count: int, make: Make) -> Sequence[np.ndarray] | Iterable[np.ndarray]:
         size = self.spec.input
@@ -168,9 +183,8 @@ class Validator:
         scorer = Scorer(with_scales(self.spec, raw.terms), stats)
         normal = score_all(network, scorer, self._batches("normal", count, make)).scores
         if self._abnormal is None:
-            times = -(-PLANTED // count)
-            damaged = planted(self._validation, size, seed=self._seed, plant=self._plant)
-            abnormal = score_all(network, scorer, self._batches("planted", times * count, damaged)).scores
+            times = self._times
+            abnormal = score_all(network, scorer, self._planted(times)).scores
             rise = float(np.median(abnormal - np.tile(normal, times)))
         else:
             known = plain(self._abnormal, size)
@@ -185,7 +199,24 @@ class Validator:
             spread=spread,
             scorer=scorer,
             scores=normal,
+            restoration=None if self.restores is None else self._restoration(network, self.restores),
         )
+
+    def _planted(self, times: int) -> Sequence[np.ndarray] | Iterable[np.ndarray]:
+        damaged = planted(self._validation, self.spec.input, seed=self._seed, plant=self._plant)
+        return self._batches("planted", times * len(self._validation), damaged)
+
+    def _restoration(self, network: nn.Module, name: str) -> float:
+        """Mean |output - x| over pixels, half of it of normals x, half of what was planted in them; x as prepared."""
+        count, times = len(self._validation), self._times
+        make = plain(self._validation, self.spec.input)
+        whole = self._batches("whole", times * count, lambda index: make(index % count))
+        damaged = self._planted(times)
+        found = [
+            [np.abs(outputs(network, given)[name] - x).mean(axis=(1, 2, 3)) for given in (x, bad)]
+            for x, bad in zip(whole, damaged, strict=True)
+        ]
+        return float(np.mean(np.concatenate(found, axis=1)))
 
     def labelled(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Validation batches with their labels, for `Family.finish`: normals first."""

@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from normscan.scoring.spec import Input
 CACHE_BYTES = 1 << 30
 SMALLEST = 8
 """Pixels a side: no anomaly can be planted in less."""
+GREY = 0.02
+"""Share of the range by which channels differ at most where a picture has no colour; JPEG leaves a level or two."""
 AHEAD = 3
 """Batches in preparation while one is in use."""
 
@@ -51,6 +54,31 @@ class Pictures:
                 self._room -= pixels.nbytes
                 self._kept[index] = pixels
         return pixels
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether a decoded picture has no colour, however many channels it is stored in."""
+    if pixels.ndim == 2:
+        return True
+    span = 1.0 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    part = pixels[::2, ::2].astype(np.float32)
+    return bool(np.ptp(part, axis=2).max() <= GREY * span)
+
+
+def check_colours(normals: Pictures, unlabelled: Pictures) -> None:
+    """Raise an `InputError` where some are grey and others coloured: that, and no anomaly, would then be learnt."""
+    kinds: dict[bool, list[Path]] = {True: [], False: []}
+    for pictures in (normals, unlabelled):
+        for i, record in enumerate(pictures.records):
+            kinds[is_grey(pictures[i])].append(record.path)
+    if all(kinds.values()):
+        few, many = sorted(kinds, key=lambda kind: len(kinds[kind]))
+        names = {True: "grey", False: "in colour"}
+        raise ImageError(
+            f"{kinds[few][0]}: {names[few]}, as {len(kinds[few])} of {len(kinds[few]) + len(kinds[many])} normal and "
+            f"unlabelled pictures are, and the others are {names[many]}; expected one kind, for a critic tells them "
+            "apart by that: convert or remove some, or take all as grey with --set channels=1"
+        )
 
 
 def plain(pictures: Pictures, size: Input) -> Make:

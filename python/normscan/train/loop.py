@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,9 @@ from normscan.train.fit import Validation, Validator
 from normscan.train.loader import Make, Pictures, augmented, batches, epoch_order, plain, unlabelled_seed
 from normscan.train.precision import resolve_precision
 
+Watch = Callable[[nn.Module, Validation], None]
+"""Called after every validation with the network as it stands, which it leaves so."""
+
 
 @dataclass
 class Progress:
@@ -40,7 +43,7 @@ class Progress:
     stale: int = 0
     """Validations since the last gain."""
     best: float = float("-inf")
-    """Highest separation so far in this stage."""
+    """Highest `Validation.gain` so far in this stage."""
     stopped: bool = False
 
 
@@ -56,11 +59,13 @@ class Loop:
         validator: Validator,
         *,
         unlabelled: Pictures | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """`unlabelled`: as many of them go with each batch as it has pictures."""
         self.network, self.step, self.config, self.unlabelled = network, step, config, unlabelled
+        self.watch = watch
         self.pictures, self.size = pictures, validator.spec.input
-        self.validator = validator.judged_by(step.schedule.judge)
+        self.validator = validator.judged_by(step.schedule.judge, step.schedule.restores)
         self.precision = resolve_precision(config.precision, next(network.parameters()).device)
         self._origins = frozenset(record.origin for record in pictures.records)
         self.progress = Progress()
@@ -189,8 +194,8 @@ class Loop:
     def _validate(self) -> dict[str, float]:
         progress = self.progress
         found: Validation = self.validator(self.network)
-        if found.separation > progress.best:
-            progress.best, progress.stale = found.separation, 0
+        if found.gain > progress.best:
+            progress.best, progress.stale = found.gain, 0
             if not self.step.schedule.keeps_last:
                 self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         else:
@@ -199,11 +204,16 @@ class Loop:
         schedule = self.step.schedule
         progress.stopped = progress.stale >= schedule.patience and not schedule.keeps_last
         kind = "labelled" if found.labelled else "planted"
-        say(
-            f"epoch {progress.epoch}: {kind} anomalies AUROC {found.auroc:.3f}, separation {found.separation:.2f} "
-            f"(best {progress.best:.2f}{', stopping early' if progress.stopped else ''})"
-        )
-        return {"validation_auroc": found.auroc, "validation_separation": found.separation}
+        row = {"validation_auroc": found.auroc, "validation_separation": found.separation}
+        judged = f"separation {found.separation:.2f} (best {progress.best:.2f}"
+        if found.restoration is not None:
+            row["validation_restoration"] = found.restoration
+            judged = f"restoration error {found.restoration:.4f} (best {-progress.best:.4f}"
+        stopping = ", stopping early" if progress.stopped else ""
+        say(f"epoch {progress.epoch}: {kind} anomalies AUROC {found.auroc:.3f}, {judged}{stopping})")
+        if self.watch is not None:
+            self.watch(self.network, found)
+        return row
 
 
 class _Plain:

@@ -39,8 +39,8 @@ from normscan.train.folder import (
     splits_table,
     trim_log,
 )
-from normscan.train.loader import Pictures, batches, plain
-from normscan.train.loop import Loop
+from normscan.train.loader import Pictures, batches, check_colours, plain
+from normscan.train.loop import Loop, Watch
 from normscan.train.precision import resolve_precision
 from normscan.train.records import ABNORMAL, PARTS, changes_for, check_given, gather
 
@@ -72,11 +72,13 @@ def train(
     force: bool = False,
     generated: str | Path | None = None,
     abnormal: str | Path | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Train, validate and calibrate `family` on the pictures in `data`; the run is written to `output`.
 
     generated  a table of generated pictures, or its folder: they join the training
     abnormal   a folder of known abnormal pictures, for families with a supervised form
+    watch      called after every validation with the network and what was found; it changes nothing
 
     A finished or half-done `output` is a `UsageError` unless `resume` or `force`. A resumed run ends with the same
     weights, bit for bit, as an uninterrupted one on the same machine with the same number of threads.
@@ -105,7 +107,7 @@ def train(
         batch_size=config.batch_size,
         plant=config.plant,
     )
-    _run_stages(card, config, network, records, validator, folder)
+    _run_stages(card, config, network, records, validator, folder, watch)
     finished = dict(card.finish(network, validator.labelled()))
     fitted = _fit(network, validator, config, pictures["calibration"])
     _write(folder, network, fitted, pictures["validation"], root)
@@ -164,7 +166,13 @@ def why_no_cuda() -> str:
 
 
 def _run_stages(
-    card: Family, config: Config, network: nn.Module, records: Sequence[Record], validator: Validator, folder: Path
+    card: Family,
+    config: Config,
+    network: nn.Module,
+    records: Sequence[Record],
+    validator: Validator,
+    folder: Path,
+    watch: Watch | None,
 ) -> None:
     checkpoint = latest_checkpoint(folder / "checkpoints")
     state = read_state(checkpoint) if checkpoint else None
@@ -179,7 +187,10 @@ def _run_stages(
             continue
         seen = [r for r in records if r.split == "train" and (r.origin != ABNORMAL or step.schedule.abnormal)]
         pictures = Pictures(seen, smallest=config.smallest)
-        loop = Loop(network, step, config, pictures, validator, unlabelled=_unlabelled(card, config, step, records))
+        unlabelled = _unlabelled(card, config, step, records)
+        if unlabelled is not None and config.channels > 1:
+            check_colours(pictures, unlabelled)
+        loop = Loop(network, step, config, pictures, validator, unlabelled=unlabelled, watch=watch)
         loop.progress.stage, loop.progress.count = stage, count
         if state is not None:
             loop.load_state_dict(state)

@@ -27,7 +27,7 @@ _SMALL: dict[str, Any] = {
     "identity": 100.0,
     "restoration": 100.0,
     "batch_size": 8,
-    "iterations": 2000,
+    "iterations": 1200,
     "epochs": 20,
     "precision": "auto",
     "flip": True,
@@ -54,6 +54,7 @@ class SaganConfig(Config):
     critic_width: int = Field(64, ge=1, le=1024, description="source: 64, then twice the last, to 2048")
     iterations: int = Field(100_000, ge=1, le=10_000_000, description="source: 100,000; of the generator")
     epochs: int = Field(100, ge=1, le=1_000_000, description="ours: parts that the iterations come in")
+    patience: int = Field(100, ge=1, description="ours: to the end, where the rate has fallen to 0")
     critic_steps: int = Field(2, ge=1, le=100, description="source: 2 an iteration, each with its own pictures")
     learning_rate: float = Field(5e-5, gt=0, description="source: Adam (0.5, 0.999), generator and critic")
     decay: Literal["none", "linear_half", "cosine"] = Field(

@@ -67,13 +67,12 @@ class SaganStep:
         self.network, self.config = network, config
         steps = math.ceil(config.iterations * config.critic_steps / config.epochs)
         self.total = steps * config.epochs
-        # The rate ends at 0, and the last weights are those that the method means.
         self.schedule = Schedule(
             config.epochs,
             config.patience,
             config.validate_every,
+            restores="restored",
             steps=steps,
-            keeps_last=True,
             unlabelled=config.mode == "semi_supervised",
         )
         self.critic = critic(config).to(next(network.parameters()).device)
