@@ -78,6 +78,7 @@ def measure(data: Path, family: str, preset: str, overrides: dict[str, Any], out
         "train_seconds": round(seconds, 1),
         "train_images_per_second": round(images_per_second(run.folder), 1),
         **{name: found[name] for name in FIGURES},
+        **({"restoration": found["restoration"]} if "restoration" in found else {}),
         "matched": matched(bundle.folder, data),
         "oracle": oracle.gap(found["image_auroc"]),
         "planted_pixel_auroc": planted(bundle.folder, data),

@@ -109,7 +109,8 @@ def test_evaluate_and_its_files(call: Call, bundle: Path, skin: Path, tmp_path: 
     assert found["counts"]["normal"] == found["counts"]["abnormal"] == 6
     assert set(found["baselines"]) == {"mean_brightness", "colour_gaussian", "random_network"}
     assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == found
-    assert {p.name for p in (tmp_path / "e").iterdir()} == {"index.html", "metrics.json", "overview.png", "scores.csv"}
+    pictures = {"overview.png", "restorations.png"}
+    assert {p.name for p in (tmp_path / "e").iterdir()} == {"index.html", "metrics.json", "scores.csv"} | pictures
     code, out, _ = call("evaluate", bundle, "-i", skin, "-o", tmp_path / "e")
     assert code == 0
     assert "95 % prediction interval" in out

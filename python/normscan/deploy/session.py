@@ -110,6 +110,11 @@ class Session:
             return self._score([self._read(item) for item in image])
         return self._score([self._read(image)])[0]  # type: ignore[arg-type]  # _read says what else it was
 
+    def outputs(self, image: Image) -> dict[str, np.ndarray]:
+        """The network's named outputs for one picture, without the batch: what the terms compare."""
+        found = self.engine.run(self._read(image)[0][None])
+        return {name: value[0] for name, value in found.items()}
+
     def stream(
         self, paths: Iterable[Path], *, batch_size: int = 16, workers: int = 2
     ) -> Iterator[tuple[Path, Result | InputError]]:

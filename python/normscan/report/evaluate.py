@@ -25,11 +25,12 @@ from normscan.report.diagnose import unseen
 from normscan.report.overview import chosen, write_overview
 from normscan.report.page import Row, pictured, write_page
 from normscan.report.pictures import eight_bit, scale_of
+from normscan.report.restorations import restored, write_restorations
 from normscan.scoring import baselines as floor
 from normscan.scoring import metrics
 from normscan.scoring.calibrate import Calibration
 
-FILES = {"metrics.json", "scores.csv", "overview.png", "index.html"}
+FILES = {"metrics.json", "scores.csv", "overview.png", "restorations.png", "index.html"}
 """What an evaluation leaves."""
 
 
@@ -58,8 +59,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score the labelled test pictures of `data`; write numbers, table, overview and page to `output`.
 
-    Returns the metrics. Raises `InputError` where there are no labelled test pictures or one of them is unreadable:
-    a figure over the readable half would flatter.
+    A model that restores pictures leaves a sheet of them, too, and the mean change by kind ("restoration"). Returns the
+    metrics. Raises `InputError` where there are no labelled test pictures or one of them is unreadable: a figure over
+    the readable half would flatter.
     """
     check_free(output.absolute(), force=force or is_evaluation(output), ours=is_evaluation)
     session = load(model, device=device, threads=threads)
@@ -71,6 +73,9 @@ def evaluate(
         found["baselines"] = _baselines(records, test)
     found["engine"] = session.engine.fingerprint()
     with temporary_folder(output, force=force or is_evaluation(output), ours=is_evaluation) as folder:
+        ranked = [s.record for s in sorted(scored, key=lambda s: s.score)]
+        if changes := write_restorations(folder / "restorations.png", session, ranked):
+            found["restoration"] = changes
         write_json(folder / "metrics.json", found)
         write_bytes(folder / "scores.csv", _table(scored).encode())
         rows = _rows(session, scored)
@@ -206,7 +211,9 @@ def _rows(session: Session, scored: Sequence[Scored]) -> list[Row]:
     for i in {*pictured(rows), *chosen(rows)}:
         sample = read(scored[i].record)
         result = session.score(sample.pixels)
-        rows[i] = replace(rows[i], image=eight_bit(sample.pixels), map=result.map, mask=sample.mask)
+        image = eight_bit(sample.pixels)
+        again = restored(session, sample.pixels)
+        rows[i] = replace(rows[i], image=image, map=result.map, mask=sample.mask, restored=again)
     return rows
 
 

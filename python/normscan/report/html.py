@@ -124,6 +124,7 @@ tbody th{font-weight:500}
 grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
 .gallery li{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:.6rem;break-inside:avoid}
 .panes{display:grid;grid-template-columns:repeat(3,1fr);gap:.35rem}
+.panes.four{grid-template-columns:repeat(2,1fr)}
 .panes img{display:block;width:100%;aspect-ratio:1;object-fit:contain;background:#0b0d0f;border-radius:5px}
 .gallery figcaption{display:grid;grid-template-columns:1fr auto;gap:0 1rem;padding:.6rem .25rem .1rem;font-size:.875rem}
 .wrong .outcome{color:var(--accent);font-weight:650}

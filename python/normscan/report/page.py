@@ -34,6 +34,7 @@ class Row:
     image: npt.NDArray[np.uint8] | None = None  # [H,W,3] RGB
     map: npt.NDArray[np.floating] | None = None  # [H,W]
     mask: npt.NDArray[np.bool_] | None = None  # [H,W]
+    restored: npt.NDArray[np.uint8] | None = None  # [h,w,3] RGB, at the network's size
 
 
 def write_page(
@@ -193,6 +194,8 @@ def _card(row: Row, low: float, high: float) -> str:
     images: list[tuple[str, pictures.Picture]] = []
     if row.image is not None:
         images.append(("image", row.image))
+    if row.restored is not None:
+        images.append(("restored", row.restored))
     if row.map is not None:
         images.append(("map", pictures.heat(row.map, low, high)))
     if row.image is not None and row.map is not None:
@@ -202,8 +205,9 @@ def _card(row: Row, low: float, high: float) -> str:
         f'<img loading="lazy" src="{pictures.data_uri(picture)}" alt="{name}: {part}, {kind}">'
         for part, picture in images
     )
+    grid = "panes four" if len(images) == 4 else "panes"
     return (
-        f'<li class="{"wrong" if outcome in _WRONG else "right"}"><figure><div class="panes">{panes}</div><figcaption>'
+        f'<li class="{"wrong" if outcome in _WRONG else "right"}"><figure><div class="{grid}">{panes}</div><figcaption>'
         f'<span class="outcome">{", ".join(filter(None, (kind, outcome)))}</span>'
         f'<span class="score">{words.score(row.score)}</span><span class="path">{name}</span>'
         "</figcaption></figure></li>"
