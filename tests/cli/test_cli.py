@@ -145,11 +145,22 @@ def test_export_verify_inspect(call: Call, run: Path, skin: Path, tmp_path: Path
     assert data(out)["masks"] == 6
 
 
+def test_export_builds_an_engine_from_a_bundle(call: Call, bundle: Path) -> None:
+    code, out, _ = call("export", bundle, "--engine", "tensorrt-rtx", "--gpu", "sm86", "--batch", 1, 1, 2, "--json")
+    assert code == 0
+    found = data(out)["engine"]
+    assert (found["gpus"], found["batch"]) == (["sm86"], [1, 1, 2])
+    assert Path(found["path"]).parent == bundle.with_name("ocad.engines")
+    code, _, err = call("export", bundle, "--precision", "fp16")
+    assert code == 2
+    assert "is a bundle: engines alone are built from it" in err
+
+
 def test_doctor(call: Call) -> None:
     code, out, _ = call("doctor", "--json")
     assert code == 0
     found = data(out)
-    assert found["engines"] == {"onnxruntime": True, "torch": True}
+    assert found["engines"] == {"onnxruntime": True, "openvino": True, "torch": True}
     assert found["families"] == names()
     assert found["simd"] in found["simd_levels"]
     code, out, _ = call("doctor")

@@ -87,11 +87,11 @@ def _histology(output: Path, seed: int, force: bool, as_json: bool) -> None:
 
 
 def _verify(bundle: Path) -> None:
-    from normscan.deploy.verify import explain, verify
+    from normscan.deploy.verify import verify
     from normscan.progress import say
 
     for comparison in verify(bundle):
-        say(explain(comparison))
+        say(comparison.explain())
 
 
 def _lift(report: Path, folder: Path) -> None:

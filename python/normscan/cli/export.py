@@ -1,4 +1,4 @@
-"""`normscan export`: from a run to a verified bundle."""
+"""`normscan export`: from a run to a verified bundle, and from a bundle to engines for GPUs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import typer
 
 from normscan.cli.common import Force, Json, emit
 from normscan.cli.train import require_torch
+from normscan.errors import UsageError
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="A finished run; or a bundle, to build an engine for.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: RUN/<family>.normscan")] = None,
     distances: Annotated[
         str, typer.Option("--distances", help="native: the core compares features; graph: the engine gives out maps.")
@@ -20,19 +21,60 @@ def command(
     thresholds: Annotated[
         Path | None, typer.Option(help="thresholds.json of `normscan diagnose`: the bundle then diagnoses patients.")
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="fp32, fp16, bf16 or int8; lower ones must decide as float32 does on validation pictures."),
+    ] = "fp32",
+    keep: Annotated[list[str] | None, typer.Option(help="A layer that stays float32; may be given again.")] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Find the layers that must stay float32.")] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="tensorrt or tensorrt-rtx: build an engine, too, beside the bundle. onnxruntime or openvino: the one "
+            "that a lower precision is judged on."
+        ),
+    ] = None,
+    batch: Annotated[
+        tuple[int, int, int], typer.Option(metavar="MIN OPT MAX", help="Pictures in a call of a built engine.")
+    ] = (1, 8, 32),
+    gpu: Annotated[str, typer.Option(help="What to build for: sm86,sm89 and the like, or current.")] = "",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write the bundle (ONNX, statistics, calibration, golden answers) and prove that it scores as torch does."""
-    require_torch()
-    from normscan.deploy.export import export
-    from normscan.deploy.verify import as_dict, explain, verify
+    from normscan.deploy.bundle import Bundle, is_bundle
+    from normscan.deploy.tensorrt import MODULES, Target, engine_for
+    from normscan.deploy.verify import verify
 
-    bundle = export(run, output, distances=distances, thresholds=thresholds, force=force)
-    found = verify(bundle.folder)
-    size = sum(file.stat().st_size for file in bundle.folder.iterdir())
-    emit(
-        {"bundle": bundle.folder, "bytes": size, "verify": [as_dict(c) for c in found]},
-        f"{bundle.folder} ({size / 1e6:.1f} MB)\n" + "\n".join(explain(c) for c in found),
-        as_json=as_json,
-    )
+    target = Target(engine, tuple(filter(None, gpu.split(","))), batch) if engine in MODULES else None
+    if is_bundle(model):
+        given = Bundle.open(model)
+        if target is None or output or thresholds or precision != "fp32" or distances != "native":
+            raise UsageError(
+                f"{model} is a bundle: engines alone are built from it (--engine tensorrt or tensorrt-rtx, --gpu, "
+                "--batch); for anything else name the run"
+            )
+    else:
+        require_torch()
+        from normscan.deploy.export import export
+
+        given = export(
+            model,
+            output,
+            distances=distances,
+            thresholds=thresholds,
+            precision=precision,
+            engine=None if target else engine,
+            keep=keep or (),
+            auto=auto,
+            force=force,
+        )
+    found = verify(given.folder)
+    size = sum(file.stat().st_size for file in given.folder.iterdir())
+    value = {"bundle": given.folder, "bytes": size, "verify": [c.as_dict() for c in found], "engine": None}
+    lines = [f"{given.folder} ({size / 1e6:.1f} MB, {given.precision})", *(c.explain() for c in found)]
+    if target is not None:
+        path, built = engine_for(given, target, force=force)
+        value["engine"] = {"path": path, "bytes": len(built.engine), **vars(built.fingerprint)}
+        lines.append(f"{path} ({len(built.engine) / 1e6:.1f} MB, for {', '.join(built.fingerprint.gpus)})")
+    emit(value, "\n".join(lines), as_json=as_json)

@@ -16,10 +16,11 @@ def command(
         Path | None, typer.Option("-i", "--input", help="Compare on these pictures too (needs --run and torch).")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="The run folder that the bundle was made from.")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="An engine; may be given again. Default: all here.")] = None,
     as_json: Json = False,
 ) -> None:
     """Replay the golden inputs through every engine here; exit code 5 where a score or decision disagrees."""
-    from normscan.deploy.verify import as_dict, explain, verify
+    from normscan.deploy.verify import verify
 
-    found = verify(bundle, data=data, run=run)
-    emit([as_dict(c) for c in found], "\n".join(explain(c) for c in found), as_json=as_json)
+    found = verify(bundle, engines=engine or None, data=data, run=run)
+    emit([c.as_dict() for c in found], "\n".join(c.explain() for c in found), as_json=as_json)

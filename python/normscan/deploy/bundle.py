@@ -28,6 +28,8 @@ from normscan.scoring.scorer import Scorer
 from normscan.scoring.spec import ScoringSpec
 
 SCHEMA = 1
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+"""What a network may be in."""
 FILES = ("card.md", "golden.safetensors", "model.onnx", "stats.safetensors")
 MANIFEST_BYTES = 16 << 20
 """A larger manifest is refused unread."""
@@ -65,6 +67,11 @@ class Bundle:
     def model(self) -> bytes:
         """The ONNX file."""
         return self.files["model.onnx"]
+
+    @property
+    def precision(self) -> str:
+        """Of the network: "fp32", or what it was lowered to."""
+        return str(self.manifest["precision"]["name"])
 
     def scorer(self) -> Scorer:
         """The native scorer with the bundle's statistics."""
@@ -117,6 +124,7 @@ _FIELDS = {
     "spread": float,
     "map_scale": list,
     "training": dict,
+    "precision": dict,
     "family": str,
     "paper": str,
     "normscan": str,
@@ -153,12 +161,21 @@ def _check_values(path: Path, manifest: Mapping[str, Any]) -> None:
     low_high, seen = manifest["map_scale"], manifest["training"].get("seen")
     if len(low_high) != 2 or not all(isinstance(v, float | int) for v in low_high) or not low_high[0] <= low_high[1]:
         raise BundleError(f"{path}: map_scale is {low_high!r}, expected two numbers, the lower first")
+    precision = manifest["precision"]
+    if precision.get("name") not in PRECISIONS or not _are_limits(precision.get("limits")):
+        raise BundleError(
+            f"{path}: precision is {precision!r}, expected a name ({', '.join(PRECISIONS)}) and limits of errors"
+        )
     if not manifest["spread"] > 0:
         raise BundleError(f"{path}: spread is {manifest['spread']!r}, expected a positive number")
     if not isinstance(seen, list) or not all(isinstance(digest, str) for digest in seen):
         raise BundleError(f"{path}: training.seen is {type(seen).__name__}, expected a list of hashes")
     if not isinstance(manifest["training"].get("counts"), dict):
         raise BundleError(f"{path}: training.counts is missing, expected the pictures in each part")
+
+
+def _are_limits(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 3 and all(isinstance(v, float) and v > 0 for v in found)
 
 
 def _checked(folder: Path, name: str, entry: Any) -> bytes:

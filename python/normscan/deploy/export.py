@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,25 +18,32 @@ from safetensors.numpy import save
 from torch import nn
 
 from normscan import __version__
-from normscan.deploy.bundle import Bundle, is_bundle_only, write_manifest
+from normscan.deploy.acceptance import Truth
+from normscan.deploy.bundle import PRECISIONS, Bundle, is_bundle_only, write_manifest
 from normscan.deploy.card import card
+from normscan.deploy.engines import open_engine
 from normscan.deploy.golden import golden_inputs
 from normscan.deploy.graph import distances_in_graph
+from normscan.deploy.lowering import lowered, opened
 from normscan.deploy.session import SEEN_DIGITS, identity
-from normscan.deploy.verify import verify
+from normscan.deploy.verify import LIMITS, golden_comparison, verify
 from normscan.errors import MissingExtraError, UsageError
 from normscan.files import temporary_folder, write_bytes
 from normscan.ops.autograd import translation_table
+from normscan.progress import say
 from normscan.scoring.scorer import Scorer
 from normscan.scoring.spec import ScoringSpec
 from normscan.scoring.thresholds import ThresholdFile
 from normscan.train.fit import outputs
 from normscan.train.folder import Run
+from normscan.train.run import validator_of
 
 OPSET = 18
 """Attention as MatMul and Softmax, which every engine knows."""
 
 DISTANCES = ("native", "graph")
+CALIBRATION = 64
+"""Training normals at most that int8 finds its ranges on."""
 
 
 def export(
@@ -45,18 +52,27 @@ def export(
     *,
     distances: str = "native",
     thresholds: str | Path | None = None,
+    precision: str = "fp32",
+    engine: str | None = None,
+    keep: Sequence[str] = (),
+    auto: bool = False,
     force: bool = False,
 ) -> Bundle:
     """Write the bundle of a finished run (default `<run>/<family>.normscan`) and verify it.
 
     distances  "native": the core compares what the network gives out; "graph": the graph holds the comparison and
                gives out maps, which are smaller but, on a CPU, slower to compute (`benchmarks/README.md`)
+    precision  "fp32", "fp16", "bf16" or "int8" (`deploy.precision`): lower ones are judged on the run's validation
+               pictures (`deploy.acceptance`), on `engine`: by default onnxruntime, for bf16 openvino
+    keep       names of layers that stay float32; `auto` finds those that it takes
 
-    A bundle whose ONNX Runtime scores disagree with torch's is removed, and a `ParityError` says by how much.
+    A bundle whose scores disagree with torch's, or that is refused, is removed, and a `ParityError` says by how much.
     """
     for module in ("onnx", "onnxscript"):
         if find_spec(module) is None:
             raise MissingExtraError(module, "export")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}, expected {', '.join(PRECISIONS)}")
     if distances not in DISTANCES:
         raise UsageError(f"distances is {distances!r}, expected {' or '.join(DISTANCES)}")
     graph = distances == "graph"
@@ -72,9 +88,39 @@ def export(
         write_bytes(folder / "stats.safetensors", (run.folder / "stats.safetensors").read_bytes())
         write_bytes(folder / "golden.safetensors", save(golden))
         write_bytes(folder / "card.md", card(run).encode())
-        write_manifest(folder, _fields(run, spec, golden))
+        fields = _fields(run, spec, golden)
+        write_manifest(folder, fields)
         verify(folder)
+        if precision != "fp32":
+            _lower(folder, run, fields, precision, engine or _judge(precision), keep, auto)
     return Bundle.open(target)
+
+
+def _judge(precision: str) -> str:
+    """ONNX Runtime has no convolutions in bfloat16 on the CPU."""
+    return "openvino" if precision == "bf16" else "onnxruntime"
+
+
+def _lower(
+    folder: Path, run: Run, fields: dict[str, Any], precision: str, engine: str, keep: Sequence[str], auto: bool
+) -> None:
+    """Put the accepted network in the place of the one in float32, and say in the manifest what that cost."""
+    bundle, validator = Bundle.open(folder), validator_of(run)
+    reference = open_engine("torch", run, device="cpu")
+    truth = Truth.of(reference, run.scorer(), run.manifest["spread"], validator.examples())
+    calibration = list(validator.normals(CALIBRATION)) if precision == "int8" else []
+    found = lowered(bundle, precision, truth, engine=engine, calibration=calibration, keep=keep, auto=auto)
+    say(found.acceptance.explain())
+    errors = golden_comparison(bundle, opened(bundle, found.model, engine)).errors
+    write_bytes(folder / "model.onnx", found.model)
+    fields["precision"] = {
+        "name": precision,
+        "limits": [max(2 * error, limit) for error, limit in zip(errors, LIMITS, strict=True)],
+        "kept": list(found.kept),
+        "accepted": found.acceptance.as_dict(),
+    }
+    write_manifest(folder, fields)
+    verify(folder)
 
 
 def onnx_bytes(network: nn.Module, x: np.ndarray) -> bytes:
@@ -120,6 +166,7 @@ def _fields(run: Run, spec: ScoringSpec, golden: dict[str, np.ndarray]) -> dict[
         "outputs": [name.removeprefix("output.") for name in golden if name.startswith("output.")],
         "spread": float(trained["spread"]),
         "map_scale": trained["map_scale"],
+        "precision": {"name": "fp32", "limits": list(LIMITS), "kept": [], "accepted": None},
         "config": run.config.portable(),
         "training": {
             key: trained[key] for key in ("preset", "seed", "validation", "versions", "machine", "supervision")

@@ -225,3 +225,17 @@ class Validator:
                 make = plain(pictures, self.spec.input)
                 for x, _ in batches(make, range(len(pictures)), self._batch_size):
                     yield x, np.full(len(x), label)
+
+    def normals(self, most: int) -> Iterator[np.ndarray]:
+        """At most so many training normals, evenly, as batches x."""
+        chosen = [i for i, record in enumerate(self._train.records) if record.label == 0]
+        places = np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int)
+        order = np.asarray(chosen)[places]
+        yield from (x for x, _ in batches(plain(self._train, self.spec.input), order, self._batch_size))
+
+    def examples(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same, and, where no anomalies are labelled, those that are planted."""
+        yield from self.labelled()
+        if self._abnormal is None:
+            for x in self._planted(self._times):
+                yield x, np.ones(len(x), int)

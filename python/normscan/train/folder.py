@@ -96,8 +96,25 @@ class Run:
 
     def seen(self) -> list[str]:
         """Content hashes of the pictures that made the detector, sorted: none of them may test it."""
-        table = csv.DictReader(io.StringIO((self.folder / "splits.csv").read_text("utf-8")))
-        return sorted(row["sha256"] for row in table if row["split"] in _SEEN)
+        return sorted(row["sha256"] for row in self._splits() if row["split"] in _SEEN)
+
+    def records(self, part: str) -> list[Record]:
+        """The pictures of a part, as training had them; an `InputError` where one is gone or has changed."""
+        root, found = self.data(), []
+        for row in self._splits():
+            if row["split"] != part:
+                continue
+            path = root / row["file"]
+            if not path.is_file():
+                raise InputError(f"{path}: not found; {self.folder} was trained on it, and its {part} part is needed")
+            if sha256(path) != row["sha256"]:
+                raise InputError(f"{path} has changed since {self.folder} was trained on it; bring it back")
+            label = int(row["label"]) if row["label"] else None
+            found.append(Record(path, label=label, split=part, origin=row["origin"]))
+        return found
+
+    def _splits(self) -> Iterable[dict[str, str]]:
+        return csv.DictReader(io.StringIO((self.folder / "splits.csv").read_text("utf-8")))
 
 
 def open_folder(folder: Path, config: Config, splits: str, *, resume: bool, force: bool) -> None:

@@ -29,6 +29,7 @@ from normscan.ops.border import cuda_module
 from normscan.progress import say
 from normscan.scoring.calibrate import Calibration, calibrate, needed
 from normscan.scoring.scorer import Scorer
+from normscan.scoring.spec import ScoringSpec
 from normscan.train.fit import Validation, Validator, score_all
 from normscan.train.folder import (
     Run,
@@ -97,16 +98,7 @@ def train(
 
     own = [r for r in records if r.origin == "ok"]
     pictures = {part: _pictures(own, part, config) for part in PARTS}
-    labelled = [r for r in own if r.split == "validation" and r.label == 1]
-    validator = Validator(
-        spec,
-        pictures["train"],
-        pictures["validation"],
-        abnormal=Pictures(labelled, smallest=config.smallest) if labelled else None,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        plant=config.plant,
-    )
+    validator = _validator(spec, config, pictures["train"], [r for r in own if r.split == "validation"])
     _run_stages(card, config, network, records, validator, folder, watch)
     finished = dict(card.finish(network, validator.labelled()))
     fitted = _fit(network, validator, config, pictures["calibration"])
@@ -121,6 +113,25 @@ def train(
     }
     write_json(folder / "manifest.json", _manifest(card, config, preset, provenance, records, folder, fitted))
     return Run.open(folder)
+
+
+def validator_of(run: Run) -> Validator:
+    """The validation of a finished run, on the same pictures and with the same planted anomalies."""
+    train = _pictures([r for r in run.records("train") if r.origin == "ok"], "train", run.config)
+    return _validator(run.spec, run.config, train, run.records("validation"))
+
+
+def _validator(spec: ScoringSpec, config: Config, train: Pictures, validation: Sequence[Record]) -> Validator:
+    labelled = [r for r in validation if r.label == 1]
+    return Validator(
+        spec,
+        train,
+        _pictures(validation, "validation", config),
+        abnormal=Pictures(labelled, smallest=config.smallest) if labelled else None,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        plant=config.plant,
+    )
 
 
 def _pictures(records: Sequence[Record], part: str, config: Config) -> Pictures:

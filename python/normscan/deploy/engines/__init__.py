@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from normscan.deploy.bundle import Bundle
     from normscan.train.folder import Run
 
-_ENGINES = {"onnxruntime": "onnxruntime", "torch": "torch"}
+_ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 """Engine -> the package it needs; the module of the same name lies beside this file."""
 _EXTRAS = {"torch": "train"}
 

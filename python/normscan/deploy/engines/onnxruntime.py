@@ -1,46 +1,51 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or, where its CUDA provider is installed, on an NVIDIA GPU."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
 from normscan.deploy.bundle import Bundle
+from normscan.deploy.engines.names import check_names
 from normscan.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from normscan.train.folder import Run
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxRuntimeEngine:
     """`model.onnx` of a bundle in an inference session."""
 
     name = "onnxruntime"
-    device = "cpu"
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int, gpu: int | None = None) -> None:
+        """`gpu`: the number of a CUDA device; None: the CPU."""
         self._model = bundle.folder / "model.onnx"
+        self.device = "cpu" if gpu is None else f"cuda:{gpu}"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Spinning workers take the cores from the native scorer and from decoding, which run between two calls.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers: list[Any] = [_CPU] if gpu is None else [(_CUDA, {"device_id": gpu}), _CPU]
+        version = onnxruntime.__version__
         try:
             # From the bytes that were hashed: a path would be read again, and let the model name files beside it.
-            self._session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(bundle.model, options, providers=providers)
         except Exception as error:  # ONNX Runtime's own exceptions have no common base of their own
-            version = onnxruntime.__version__
             raise BundleError(f"{self._model} cannot be opened by ONNX Runtime {version}: {error}") from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        inputs = [i.name for i in self._session.get_inputs()]
-        if inputs != ["x"] or sorted(self._outputs) != sorted(bundle.manifest["outputs"]):
-            raise BundleError(
-                f"{self._model} has inputs {inputs} and outputs {self._outputs}, expected ['x'] and "
-                f"{bundle.manifest['outputs']}; export the bundle again"
+        if gpu is not None and _CUDA not in self._session.get_providers():  # it falls back, and says so in its log
+            raise UsageError(
+                f"--device cuda:{gpu}: ONNX Runtime {version} cannot use it (no driver, no such device, or CUDA and "
+                "cuDNN of other versions than it was built for); use --device cpu"
             )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        check_names(bundle, [i.name for i in self._session.get_inputs()], self._outputs)
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """x [N,C,H,W] float32 -> named outputs."""
@@ -51,14 +56,23 @@ class OnnxRuntimeEngine:
         return dict(zip(self._outputs, found, strict=True))
 
     def fingerprint(self) -> dict[str, str]:
-        """Engine, version, provider."""
+        """Engine, version, device."""
         return {"engine": self.name, "version": onnxruntime.__version__, "device": self.device}
 
 
 def open_engine(source: Bundle | Run, *, device: str, threads: int) -> OnnxRuntimeEngine:
-    """Open a bundle; `cuda` needs ONNX Runtime's CUDA provider, which this engine does not use yet: an error."""
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"--device {device}: the onnxruntime engine runs on the CPU; use --device cpu")
+    """Open a bundle on cpu or cuda:N; auto is the first GPU where this ONNX Runtime is built for one, else the CPU."""
     if not isinstance(source, Bundle):
         raise UsageError(f"the onnxruntime engine opens a bundle, and {source.folder} is a run folder; export it first")
-    return OnnxRuntimeEngine(source, threads)
+    kind, _, index = device.partition(":")
+    if device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
+        raise UsageError(f"--device {device!r} is not known; expected auto, cpu or cuda:N")
+    built = _CUDA in onnxruntime.get_available_providers()
+    if device == "cpu" or (device == "auto" and not built):
+        return OnnxRuntimeEngine(source, threads)
+    if not built:
+        raise UsageError(
+            f"--device {device}: ONNX Runtime {onnxruntime.__version__} is built without CUDA; install onnxruntime-gpu "
+            "in place of onnxruntime, or use --device cpu"
+        )
+    return OnnxRuntimeEngine(source, threads, int(index or 0))

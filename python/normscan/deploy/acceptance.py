@@ -1,0 +1,105 @@
+"""May a network in 16 or 8 bits take the place of the one in 32? Its decisions and ranking of pictures tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from normscan.deploy.engines import Engine
+from normscan.scoring.metrics import auroc
+from normscan.scoring.paired import compare_aurocs
+from normscan.scoring.scorer import Scorer
+
+MOST_DIFFERENCE = 0.005
+"""Of the AUROC, either way."""
+MOST_FLIPS = 0.005
+"""Share of the pictures whose decision may differ."""
+
+Example = tuple[np.ndarray, np.ndarray]
+"""Prepared pictures x [N,C,H,W] and their labels [N]: 0 normal, 1 planted or known to be abnormal."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """An engine at a precision against float32, on labelled pictures."""
+
+    engine: str
+    precision: str
+    images: int
+    auroc: float
+    auroc_difference: float
+    """Of the engine, less that of float32."""
+    auroc_difference_ci: tuple[float, float]
+    """95 %, paired (DeLong)."""
+    flips: int
+    """Decisions that differ."""
+    score_error: float
+    """Largest |difference| of a score, in units of the calibration spread."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may be used."""
+        return abs(self.auroc_difference) <= MOST_DIFFERENCE and self.flips <= MOST_FLIPS * self.images
+
+    def explain(self) -> str:
+        """One line for people."""
+        low, high = self.auroc_difference_ci
+        return (
+            f"{self.engine} in {self.precision} is {'accepted' if self.passed else 'REFUSED'} on {self.images} "
+            f"validation pictures: AUROC {self.auroc:.4f}, {self.auroc_difference:+.4f} ({low:+.4f} to {high:+.4f}; "
+            f"limit {MOST_DIFFERENCE}), {self.flips} decisions differ (limit {MOST_FLIPS * self.images:.1f}), score "
+            f"error up to {self.score_error:.2g} of the calibration spread"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the manifest and --json."""
+        return {**asdict(self), "passed": self.passed}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What float32 says of labelled pictures, which are kept."""
+
+    x: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    scores: np.ndarray
+    spread: float
+    """Of the calibration scores: the unit of an error."""
+
+    @classmethod
+    def of(cls, engine: Engine, scorer: Scorer, spread: float, examples: Iterable[Example]) -> Truth:
+        """Score the examples with the engine that the others are compared with."""
+        x, labels = zip(*examples, strict=True)
+        return cls(x, np.concatenate(labels), np.concatenate(list(_scores(engine, scorer, x))), spread)
+
+    def first(self, count: int) -> Truth:
+        """As many of each label as make `count` together, or all that there are."""
+        chosen = np.concatenate([np.flatnonzero(self.labels == label)[: count // 2] for label in (0, 1)])
+        return Truth((np.concatenate(self.x)[chosen],), self.labels[chosen], self.scores[chosen], self.spread)
+
+    def judge(self, engine: Engine, scorer: Scorer, precision: str) -> Acceptance:
+        """Compare an engine with it."""
+        scores = np.concatenate(list(_scores(engine, scorer, self.x)))
+        paired = compare_aurocs(self.labels, self.scores, scores)
+        calibration = scorer.spec.calibration
+        flips = 0
+        if calibration is not None:
+            flips = int(((scores > calibration.threshold) != (self.scores > calibration.threshold)).sum())
+        return Acceptance(
+            engine.name,
+            precision,
+            len(scores),
+            auroc(self.labels, scores),
+            paired.difference,
+            paired.interval,
+            flips,
+            float(np.abs(scores - self.scores).max()) / self.spread,
+        )
+
+
+def _scores(engine: Engine, scorer: Scorer, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for x in batches:
+        yield scorer.score(engine.run(x)).scores
