@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from bundles import seal
 from normscan.families import names
 
-VERBS = ["train", "score", "evaluate", "export", "verify", "inspect", "doctor", "demo"]
+VERBS = ["train", "score", "evaluate", "export", "verify", "bench", "inspect", "doctor", "demo"]
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -153,7 +155,37 @@ def test_export_builds_an_engine_from_a_bundle(call: Call, bundle: Path) -> None
     assert Path(found["path"]).parent == bundle.with_name("ocad.engines")
     code, _, err = call("export", bundle, "--precision", "fp16")
     assert code == 2
-    assert "is a bundle: engines alone are built from it" in err
+    assert "is a bundle: engines are built from it" in err
+
+
+def test_export_writes_a_repository_for_triton(call: Call, bundle: Path, run: Path, tmp_path: Path) -> None:
+    code, out, _ = call("export", bundle, "--engine", "triton", "-o", tmp_path / "models", "--json")
+    assert code == 0
+    assert data(out)["repository"] == str(tmp_path / "models" / "ocad")
+    for arguments in ((bundle,), (run, "-o", tmp_path / "models")):
+        code, _, err = call("export", *arguments, "--engine", "triton")
+        assert code == 2
+        assert "normscan export BUNDLE -o REPOSITORY" in err
+    code, _, err = call("export", bundle, "--engine", "triton", "-o", tmp_path / "more", "--plan")
+    assert code == 1
+    assert "pip install 'normscan[tensorrt]'" in err  # an engine of TensorRT is what Triton would serve
+    assert not (tmp_path / "more").exists()
+
+
+def test_bench_tells_and_refuses(call: Call, bundle: Path) -> None:
+    options = ("--engine", "onnxruntime", "--batch", 2, "--threads", 1, "--seconds", 0.02, "--rounds", 1)
+    code, out, _ = call("bench", bundle, *options)
+    assert code == 0
+    head, row = out.splitlines()
+    assert head.split()[:4] == ["bundle", "precision", "engine", "device"]
+    assert row.startswith("ocad.normscan  fp32       onnxruntime")
+    golden = load_file(bundle / "golden.safetensors")
+    golden["score"] = golden["score"] + 1
+    save_file(golden, bundle / "golden.safetensors")
+    seal(bundle)
+    code, out, _ = call("bench", bundle, *options, "--json")
+    assert code == 5
+    assert data(out)[0]["p50_ms"] is None
 
 
 def test_doctor(call: Call) -> None:

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
 import normscan
+from bundles import nudge_weights, seal
 from normscan.deploy import export as export_module
-from normscan.deploy.bundle import FILES, write_manifest
+from normscan.deploy.bundle import FILES
 from normscan.deploy.verify import LIMITS, verify
 from normscan.errors import InputError, ParityError
-
-
-def seal(bundle: Path) -> None:
-    """Give an altered bundle its right hashes again."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    write_manifest(bundle, {k: v for k, v in manifest.items() if k not in ("files", "sha256", "schema")})
-
-
-def nudge_weights(model: bytes, factor: float) -> bytes:
-    proto = onnx.load_model_from_string(model)
-    for tensor in proto.graph.initializer:
-        value = numpy_helper.to_array(tensor)
-        if value.dtype == np.float32 and value.ndim == 4:
-            tensor.CopyFrom(numpy_helper.from_array(value * np.float32(factor), tensor.name))
-    data: bytes = proto.SerializeToString()
-    return data
 
 
 def test_a_bundle_verifies(bundle: Path) -> None:

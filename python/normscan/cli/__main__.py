@@ -13,6 +13,7 @@ import sys
 import typer
 
 from normscan.cli import (
+    bench,
     compare,
     demo,
     diagnose,
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (train, score, evaluate, diagnose, compare, export, verify, inspect, segment, doctor, demo):
+for verb in (train, score, evaluate, diagnose, compare, export, verify, bench, inspect, segment, doctor, demo):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 app.add_typer(generate.app, name="generate")
 

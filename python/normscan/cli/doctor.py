@@ -11,9 +11,15 @@ EXTRAS = {
     "torch": ("train", "training, and the torch engine"),
     "onnx": ("export", "export to ONNX"),
     "onnxscript": ("export", "export to ONNX"),
+    "openvino": ("openvino", "the openvino engine, the faster one on most CPUs"),
+    "tensorrt": ("tensorrt", "engines for the NVIDIA GPU here"),
+    "tensorrt_rtx": ("tensorrt-rtx", "engines for NVIDIA workstation GPUs, here or elsewhere"),
     "openslide": ("wsi", "whole-slide pictures"),
 }
-PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "pydantic", "safetensors", "torch", "onnx", "onnxscript")
+PACKAGES = (
+    *("numpy", "opencv-python-headless", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_cu13", "pydantic"),
+    *("safetensors", "torch", "onnx", "onnxscript"),
+)
 
 
 def command(as_json: Json = False) -> None:

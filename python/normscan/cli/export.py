@@ -30,29 +30,42 @@ def command(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="tensorrt or tensorrt-rtx: build an engine, too, beside the bundle. onnxruntime or openvino: the one "
-            "that a lower precision is judged on."
+            help="tensorrt or tensorrt-rtx: build an engine, too, beside the bundle. triton: write a bundle into the "
+            "model repository -o. onnxruntime or openvino: the one that a lower precision is judged on."
         ),
     ] = None,
     batch: Annotated[
         tuple[int, int, int], typer.Option(metavar="MIN OPT MAX", help="Pictures in a call of a built engine.")
     ] = (1, 8, 32),
-    gpu: Annotated[str, typer.Option(help="What to build for: sm86,sm89 and the like, or current.")] = "",
+    gpu: Annotated[
+        str, typer.Option(help="What to build for: sm86,sm89 and the like, or current; for triton: served on a GPU.")
+    ] = "",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="With triton: serve an engine of tensorrt in place of the ONNX file.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write the bundle (ONNX, statistics, calibration, golden answers) and prove that it scores as torch does."""
     from normscan.deploy.bundle import Bundle, is_bundle
     from normscan.deploy.tensorrt import MODULES, Target, engine_for
+    from normscan.deploy.triton import write_repository
     from normscan.deploy.verify import verify
 
-    target = Target(engine, tuple(filter(None, gpu.split(","))), batch) if engine in MODULES else None
+    triton = engine == "triton"
+    library = "tensorrt" if triton and plan else engine
+    target = Target(library, tuple(filter(None, gpu.split(","))), batch) if library in MODULES else None
+    if plan and not triton:
+        raise UsageError("--plan goes with --engine triton")
+    if triton and (output is None or not is_bundle(model)):
+        raise UsageError("--engine triton writes a bundle into a repository: normscan export BUNDLE -o REPOSITORY")
     if is_bundle(model):
         given = Bundle.open(model)
-        if target is None or output or thresholds or precision != "fp32" or distances != "native":
+        changes = bool(thresholds or keep or auto or (output and not triton)) or distances != "native"
+        if not (target or triton) or changes or precision != "fp32":
             raise UsageError(
-                f"{model} is a bundle: engines alone are built from it (--engine tensorrt or tensorrt-rtx, --gpu, "
-                "--batch); for anything else name the run"
+                f"{model} is a bundle: engines are built from it (--engine tensorrt or tensorrt-rtx, --gpu, --batch), "
+                "or a repository (--engine triton); for anything else name the run"
             )
     else:
         require_torch()
@@ -73,8 +86,13 @@ def command(
     size = sum(file.stat().st_size for file in given.folder.iterdir())
     value = {"bundle": given.folder, "bytes": size, "verify": [c.as_dict() for c in found], "engine": None}
     lines = [f"{given.folder} ({size / 1e6:.1f} MB, {given.precision})", *(c.explain() for c in found)]
+    built = None
     if target is not None:
         path, built = engine_for(given, target, force=force)
         value["engine"] = {"path": path, "bytes": len(built.engine), **vars(built.fingerprint)}
         lines.append(f"{path} ({len(built.engine) / 1e6:.1f} MB, for {', '.join(built.fingerprint.gpus)})")
+    if triton and output is not None:
+        served = write_repository(output, given, batch=batch, engine=built, gpu=bool(gpu), force=force)
+        value["repository"] = served
+        lines.append(f"{served}: a model of Triton's repository {output}")
     emit(value, "\n".join(lines), as_json=as_json)

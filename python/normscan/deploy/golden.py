@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from normscan.scoring.scorer import prepare
@@ -13,8 +15,13 @@ SEED = 20100043
 
 def golden_inputs(size: Input) -> np.ndarray:
     """x [8, channels, height, width] float32, prepared as the spec says."""
+    return np.stack([prepare(pixels, size) for pixels in golden_pictures(size, COUNT)])
+
+
+def golden_pictures(size: Input, count: int) -> Iterator[np.ndarray]:
+    """[height, width, 3] float32 in 0..1 each, always the same."""
     rng = np.random.default_rng(SEED)
-    return np.stack([prepare(_picture(rng, size), size) for _ in range(COUNT)])
+    return (_picture(rng, size) for _ in range(count))
 
 
 def _picture(rng: np.random.Generator, size: Input) -> np.ndarray:

@@ -1,0 +1,87 @@
+"""The process that scores: `python -m normscan.deploy.bench.worker JSON`; a line of JSON for every line it is sent.
+
+It begins with its first score, so that what a cold start takes is seen from outside, and answers each "round" with the
+time that every hop of every call took.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from itertools import cycle, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normscan.data.read import read_image
+from normscan.deploy.session import Session, load
+from normscan.scoring.scorer import prepare
+
+HOPS = ("read", "prepare", "engine", "score")
+
+
+def main() -> None:
+    """Load, score once, say so, then measure as often as asked."""
+    asked = json.loads(sys.argv[1])
+    paths = [Path(name) for name in asked["paths"]]
+    session = load(asked["bundle"], engine=asked["engine"], device=asked["device"], threads=asked["threads"])
+    session.score(paths[0])
+    answer({"first_score_at": time.time(), **session.engine.fingerprint()})
+    source = cycle(paths)
+    for line in sys.stdin:
+        seconds = float(line)
+        calls: list[list[float]] = []
+        until = time.perf_counter() + seconds
+        while not calls or time.perf_counter() < until:
+            calls.append(call(session, [next(source) for _ in range(asked["batch"])]))
+        answer({"hops": HOPS, "calls": calls, "matrix_gflops": matrix_gflops(), "peak_mib": peak_mib()})
+
+
+def call(session: Session, paths: list[Path]) -> list[float]:
+    """Milliseconds of each hop, as `Session.score` goes through them for one batch."""
+    marks = [time.perf_counter()]
+    pixels = [read_image(path) for path in paths]
+    marks.append(time.perf_counter())
+    x = np.stack([prepare(p, session.scorer.spec.input) for p in pixels])
+    marks.append(time.perf_counter())
+    outputs = session.engine.run(x)
+    marks.append(time.perf_counter())
+    scores = session.scorer.score(outputs)
+    for one, p in zip(scores.maps, pixels, strict=True):
+        session.scorer.restore(one, p.shape)
+    marks.append(time.perf_counter())
+    return [1e3 * (after - before) for before, after in pairwise(marks)]
+
+
+def matrix_gflops(side: int = 768) -> float:
+    """What a float32 product of numpy's reaches in these very seconds: the yardstick of the engine's rate."""
+    a = np.ones((side, side), np.float32)
+    best = min(_timed(a) for _ in range(3))
+    return 2 * side**3 / best / 1e9
+
+
+def _timed(a: np.ndarray) -> float:
+    started = time.perf_counter()
+    a @ a
+    return time.perf_counter() - started
+
+
+def peak_mib() -> float:
+    """The most memory that this process ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says on Linux includes the process that this one was forked from
+        return int(status.read_text("ascii").partition("VmHWM:")[2].split()[0]) / (1 << 10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+
+
+def answer(value: dict[str, Any]) -> None:
+    """One line."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
