@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,3 +137,31 @@ except normscan.Error as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert MissingExtraError.__name__ in done.stdout
     assert "normscan[train]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("slow", "limit"), [("read", "read"), ("engine", "engine"), ("consumer", "elsewhere"), ("score", "score")]
+)
+def test_a_stream_knows_what_it_waits_for(
+    exported: Path, picture: np.ndarray, slow: str, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = normscan.load(exported, threads=1)
+
+    def late(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any) -> Any:
+            if name == slow:
+                time.sleep(0.05)
+            return function(*given)
+
+        return called
+
+    monkeypatch.setattr(session.engine, "run", late("engine", session.engine.run))
+    monkeypatch.setattr(session.scorer, "score", late("score", session.scorer.score))
+    consume = late("consumer", lambda _: None)
+    for _, result in session.stream_pixels(range(8), late("read", lambda _: picture), batch_size=1, workers=1):
+        consume(result)
+    assert session.hops.limit == limit
+    assert session.hops.pictures == 8
+    assert f"8 pictures in {session.hops.explain().split()[3]} s" in session.hops.explain()
+    assert session.hops.explain().endswith(f"the limit: {limit}")
+    assert session.hops.seconds["read"] > 0.35 or slow != "read"

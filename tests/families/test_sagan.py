@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -29,7 +30,8 @@ from normscan.families.sagan.windows import merge, position_planes, split
 from normscan.nn.attention import SpatialAttention
 from normscan.nn.losses import gradient_penalty, mixed
 from normscan.scoring.scorer import Scorer
-from normscan.train.run import train
+from normscan.train.fit import Validation
+from normscan.train.run import train, validator_of
 from reference.sagan import PlainSaganStep
 
 
@@ -375,6 +377,34 @@ def test_a_restored_step_goes_on_bit_for_bit(precision: torch.dtype) -> None:
     go(other, 10)
     assert same_weights(made, again)
     assert same_weights(step.critic, other.critic)
+
+
+def test_the_weights_that_restore_best_are_kept(skin: Path, tmp_path: Path) -> None:
+    """Of validation normals and planted anomalies; the network as it was then, not as it is at the end."""
+    rate = {"learning_rate": 0.02, "iterations": 12, "epochs": 4}  # too fast: later is not better
+    run = train("sagan", skin, tmp_path / "run", preset="paper", overrides={**FAMILY.tiny, **rate})
+    rows = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    errors = [row["validation_restoration"] for row in rows]
+    assert len(errors) == 4
+    assert errors[-1] > min(errors), "the best is the last by chance"
+    kept = validator_of(run).judged_by(None, "restored")(run.network()).restoration
+    assert kept == pytest.approx(min(errors), rel=1e-4)
+
+
+def test_training_is_watched_without_being_changed(skin: Path, tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def watch(network: torch.nn.Module, found: Validation) -> None:
+        with torch.no_grad():
+            network.eval()(pictures(0))
+        seen.append(found.gain)
+
+    kept = []
+    for name, watching in (("watched", watch), ("alone", None)):
+        run = train("sagan", skin, tmp_path / name, preset="paper", overrides=FAMILY.tiny, watch=watching)
+        kept.append(run.network())
+    assert len(seen) == FAMILY.tiny["epochs"]
+    assert same_weights(*kept)
 
 
 # Deployment.

@@ -81,6 +81,8 @@ def command(
         if patients is not None and pictures:
             text = f"{patients.write(output / 'scores_patients.csv')}\n{text}"
         emit({**tally, "scores": output / "scores.csv"}, f"{text}; {output / 'scores.csv'}", as_json=as_json)
+    if pictures:
+        say(session.hops.explain())
     if tally["failed"]:
         raise typer.Exit(3 if tally["failed"] == len(paths) else 4)
 

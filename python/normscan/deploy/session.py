@@ -18,9 +18,10 @@ import numpy as np
 from normscan.data.read import in_range, read_image
 from normscan.deploy.bundle import Bundle, is_bundle
 from normscan.deploy.engines import Engine, open_engine
+from normscan.deploy.hops import Hops
 from normscan.errors import ArgumentError, ImageError, InputError, MissingExtraError
 from normscan.files import canonical_json
-from normscan.scoring.scorer import Scorer, prepare
+from normscan.scoring.scorer import Scorer, Scores, prepare
 from normscan.threads import set_threads
 
 T = TypeVar("T")
@@ -66,6 +67,8 @@ class Session:
         self.map_scale: tuple[float, float] = tuple(manifest["map_scale"])
         """Where the colours of a map begin and end: set on calibration normals."""
         self._manifest = manifest
+        self.hops = Hops()
+        """Where the time of the last stream went."""
 
     @property
     def identity(self) -> str:
@@ -116,28 +119,36 @@ class Session:
         return {name: value[0] for name, value in found.items()}
 
     def stream(
-        self, paths: Iterable[Path], *, batch_size: int = 16, workers: int = 2
+        self, paths: Iterable[Path], *, batch_size: int = 16, workers: int | None = None
     ) -> Iterator[tuple[Path, Result | InputError]]:
         """Score files in order, reading ahead of the engine; memory does not grow with their number.
 
+        workers  threads that read and prepare, at most two batches ahead; by default as many as there are processors
+                 for this process, 8 at most
+
         A bad file gives its `InputError` in place of a result, and the others go on.
         """
-        _check_stream(batch_size, workers)
-        return self._stream(paths, self._read, batch_size, workers)
+        return self._stream(paths, self._read, *_checked_stream(batch_size, workers))
 
     def stream_pixels(
-        self, items: Iterable[T], read: Callable[[T], np.ndarray], *, batch_size: int = 16, workers: int = 2
+        self, items: Iterable[T], read: Callable[[T], np.ndarray], *, batch_size: int = 16, workers: int | None = None
     ) -> Generator[tuple[T, Result | InputError], None, None]:
         """Score the pixels that `read` gives for each item, as `stream` does for files.
 
         `read` runs in `workers` threads, at most two batches ahead; none of them runs any more after `close()`.
         """
-        _check_stream(batch_size, workers)
-        return self._stream(items, lambda item: self._read(read(item)), batch_size, workers)
+
+        def fetch(item: T) -> Prepared:
+            with self.hops("read"):
+                pixels = read(item)
+            return self._read(pixels)
+
+        return self._stream(items, fetch, *_checked_stream(batch_size, workers))
 
     def _stream(
         self, items: Iterable[T], read: Callable[[T], Prepared], batch_size: int, workers: int
     ) -> Generator[tuple[T, Result | InputError], None, None]:
+        self.hops = Hops()
         with ThreadPoolExecutor(workers, thread_name_prefix="normscan-read") as pool:
             todo = iter(items)
             waiting = deque((item, pool.submit(read, item)) for item in islice(todo, 2 * batch_size))
@@ -154,7 +165,8 @@ class Session:
         results: dict[int, Result | InputError] = {}
         for i, (_, future) in enumerate(part):
             try:
-                items[i] = future.result()
+                with self.hops("wait"):
+                    items[i] = future.result()
             except InputError as error:
                 results[i] = error
         try:
@@ -170,18 +182,27 @@ class Session:
     def _read(self, image: Image) -> Prepared:
         """Hops 1 and 2: the prepared input [C,h,w] and the picture's height and width."""
         if isinstance(image, str | os.PathLike):
-            pixels = read_image(Path(image))
+            with self.hops("read"):
+                pixels = read_image(Path(image))
         elif isinstance(image, np.ndarray):
             pixels = in_range(image)
         else:
             raise ArgumentError(f"found {type(image).__name__}; expected a path, a numpy array, or a list of either")
-        return prepare(pixels, self.scorer.spec.input), pixels.shape[:2]
+        with self.hops("prepare"):
+            return prepare(pixels, self.scorer.spec.input), pixels.shape[:2]
 
     def _score(self, items: Sequence[Prepared]) -> list[Result]:
         """Hops 3 to 5."""
         if not items:
             return []
-        found = self.scorer.score(self.engine.run(np.stack([x for x, _ in items])))
+        with self.hops("engine"):
+            outputs = self.engine.run(np.stack([x for x, _ in items]))
+        with self.hops("score"):
+            results = self._results(self.scorer.score(outputs), [shape for _, shape in items])
+        self.hops.pictures += len(results)
+        return results
+
+    def _results(self, found: Scores, shapes: Sequence[tuple[int, ...]]) -> list[Result]:
         calibration = self.scorer.spec.calibration
         return [
             Result(
@@ -191,15 +212,18 @@ class Session:
                 terms=tuple(found.terms[i].tolist()),
                 threshold=None if calibration is None else calibration.threshold,
             )
-            for i, (_, shape) in enumerate(items)
+            for i, shape in enumerate(shapes)
         ]
 
 
-def _check_stream(batch_size: int, workers: int) -> None:
+def _checked_stream(batch_size: int, workers: int | None) -> tuple[int, int]:
+    if workers is None:
+        workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
     if not 1 <= batch_size <= MOST_BATCH or workers < 1:
         raise ArgumentError(
             f"stream: batch_size {batch_size}, workers {workers}; expected 1 to {MOST_BATCH}, and at least 1"
         )
+    return batch_size, workers
 
 
 def load(path: str | Path, *, engine: str | None = None, device: str = "auto", threads: int = 0) -> Session:
