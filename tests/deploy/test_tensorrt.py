@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
 import pytest
 from onnx import helper
 
+from fake_gpu import Code, FakeCuda
 from normscan.deploy import tensorrt
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.engine_file import EngineFile, Fingerprint, cache_folder
@@ -67,7 +67,7 @@ def test_float32_products_of_turing_are_told(bundle: Path) -> None:
 def stored(bundle: Path, change: Callable[[Fingerprint], Fingerprint]) -> Path:
     """An engine in the cache whose fingerprint is another."""
     opened = Bundle.open(bundle)
-    wanted = tensorrt._fingerprint(opened, SMALL, tensorrt._library("tensorrt-rtx"))
+    wanted = tensorrt._fingerprint(opened, SMALL, tensorrt.library("tensorrt-rtx"))
     path = cache_folder(opened) / "fp32-tensorrt-rtx-default.engine"
     path.parent.mkdir()
     EngineFile(change(wanted), b"engine").write(path)
@@ -157,34 +157,27 @@ def test_an_unknown_architecture_is_told(bundle: Path) -> None:
 def test_current_without_a_gpu_is_told(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cuda.bindings import runtime
 
-    none = SimpleNamespace(name="cudaErrorNoDevice", __int__=lambda: 100)
-    monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (_Code(none.name, 100), 0))
+    monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (Code("cudaErrorNoDevice", 100), 0))
     with pytest.raises(
         UsageError, match=r"--gpu current: found no GPU here \(cudaErrorNoDevice\); name what to build for"
     ):
         engine_for(Bundle.open(bundle), replace(SMALL, gpus=("current",)))
 
 
-class _Code:
-    """An error code of CUDA's runtime."""
-
-    def __init__(self, name: str, code: int) -> None:
-        self.name, self._code = name, code
-
-    def __int__(self) -> int:
-        return self._code
-
-
 def test_the_gpu_here_is_part_of_the_fingerprint(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cuda.bindings import runtime
 
-    properties = SimpleNamespace(name=b"NVIDIA RTX 4000", major=8, minor=9)
-    monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (_Code("cudaSuccess", 0), 1))
-    monkeypatch.setattr(runtime, "cudaGetDeviceProperties", lambda _: (_Code("cudaSuccess", 0), properties))
-    monkeypatch.setattr(runtime, "cudaDriverGetVersion", lambda: (_Code("cudaSuccess", 0), 13000))
+    for name in (
+        "cudaGetDeviceCount",
+        "cudaGetDevice",
+        "cudaSetDevice",
+        "cudaGetDeviceProperties",
+        "cudaDriverGetVersion",
+    ):
+        monkeypatch.setattr(runtime, name, getattr(FakeCuda(), name))
     monkeypatch.setattr(tensorrt, "_build", lambda *_: b"engine")
     path, built = engine_for(Bundle.open(bundle), replace(SMALL, gpus=("current",)))
-    assert built.fingerprint.gpus == ("NVIDIA RTX 4000", "sm89", "13000")
+    assert built.fingerprint.gpus == ("NVIDIA Fake sm89, driver 13000",)
     assert path.name == "fp32-tensorrt-rtx-current.engine"
 
 
@@ -217,7 +210,7 @@ def test_missing_libraries_are_told(bundle: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_build_that_fails_says_what_the_library_said(
     bundle: Path, line: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = tensorrt._library("tensorrt-rtx")
+    library = tensorrt.library("tensorrt-rtx")
     real = library.Builder
 
     class Failing:

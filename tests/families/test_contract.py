@@ -181,7 +181,7 @@ def test_every_engine_and_precision_computes_the_same(family: Family, trained: C
                 assert error < bound, f"{output} in {precision} on {name}"
                 assert value.dtype == np.float32
         gpus = ("sm86", "sm89") if precision == "bf16" else ("sm75",)
-        built = tensorrt._build(lowered, tensorrt.Target(gpus=gpus), tensorrt._library("tensorrt-rtx"))
+        built = tensorrt._build(lowered, tensorrt.Target(gpus=gpus), tensorrt.library("tensorrt-rtx"))
         assert built.startswith(b"vtrt")
 
 

@@ -31,7 +31,7 @@ class Fingerprint:
     """"tensorrt" or "tensorrt-rtx"."""
     version: str
     gpus: tuple[str, ...]
-    """Architectures ("sm86"), or the name, architecture and driver of the one GPU it was built on."""
+    """Architectures ("sm86"), or, in words, the one GPU that it was built on, with its driver."""
     batch: tuple[int, int, int]
     """Least, usual and largest."""
     input: tuple[int, int, int]

@@ -17,6 +17,7 @@ from typing import Any
 
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.engine_file import EngineFile, Fingerprint, cache_folder
+from normscan.deploy.engines.device import Gpu, gpu, runtime
 from normscan.errors import BundleError, DeviceError, MissingExtraError, UsageError
 from normscan.progress import Bar, bar, say
 
@@ -52,8 +53,8 @@ class Target:
 
 def engine_for(bundle: Bundle, target: Target, *, force: bool = False) -> tuple[Path, EngineFile]:
     """The engine from the cache beside the bundle, built where there is none that fits (or with `force`)."""
-    library = _library(target.library)
-    wanted = _fingerprint(bundle, target, library)
+    module = library(target.library)
+    wanted = _fingerprint(bundle, target, module)
     # One file for each target: what was built for other GPUs or in another precision stays.
     path = cache_folder(bundle) / f"{bundle.precision}-{target.library}-{'+'.join(target.gpus) or 'default'}.engine"
     if path.exists() and not force:
@@ -65,12 +66,29 @@ def engine_for(bundle: Bundle, target: Target, *, force: bool = False) -> tuple[
             if not (changed := found.fingerprint.differences(wanted)):
                 return path, found
             say(f"{path} does not fit any more ({changed}); building it again")
-    built = EngineFile(wanted, _build(bundle, target, library))
+    built = EngineFile(wanted, _build(bundle, target, module))
     built.write(path)
     return path, built
 
 
-def _library(name: str) -> Any:
+def engine_on(bundle: Bundle, name: str, place: Gpu) -> EngineFile:
+    """An engine of the cache that runs on a GPU which is here, or one that is built for it now."""
+    version = library(name).__version__
+    for path in sorted(cache_folder(bundle).glob(f"{bundle.precision}-{name}-*.engine")):
+        try:
+            found = EngineFile.read(path)
+        except BundleError as error:
+            say(str(error))
+            continue
+        known = found.fingerprint
+        fits = place.architecture in known.gpus or known.gpus == (place.identity,)
+        if (known.bundle, known.version) == (bundle.manifest["sha256"], version) and fits:
+            return found
+    return engine_for(bundle, Target(name, ("current",)))[1]
+
+
+def library(name: str) -> Any:
+    """The library's own module."""
     module = MODULES[name]
     if find_spec(module) is None:
         raise MissingExtraError(module, name)
@@ -80,52 +98,45 @@ def _library(name: str) -> Any:
         raise DeviceError(f"{module} is installed but cannot be loaded ({error}); install its libraries") from error
 
 
-def _fingerprint(bundle: Bundle, target: Target, library: Any) -> Fingerprint:
+def _fingerprint(bundle: Bundle, target: Target, module: Any) -> Fingerprint:
     size = bundle.spec.input
-    gpus = target.gpus or (DEFAULT_GPUS if _names_gpus(library) else ("current",))
+    gpus = target.gpus or (DEFAULT_GPUS if _names_gpus(module) else ("current",))
     return Fingerprint(
         bundle=bundle.manifest["sha256"],
         library=target.library,
-        version=library.__version__,
+        version=module.__version__,
         gpus=_this_gpu(target.library) if gpus == ("current",) else tuple(sorted(gpus, key=lambda sm: int(sm[2:]))),
         batch=target.batch,
         input=(size.channels, size.height, size.width),
     )
 
 
-def _names_gpus(library: Any) -> bool:
-    return hasattr(library.IBuilderConfig, "num_compute_capabilities")
+def _names_gpus(module: Any) -> bool:
+    return hasattr(module.IBuilderConfig, "num_compute_capabilities")
 
 
 def _this_gpu(name: str) -> tuple[str, ...]:
-    """Name, architecture and driver of the first GPU."""
-    if find_spec("cuda") is None or find_spec("cuda.bindings") is None:
-        raise MissingExtraError("cuda-bindings", name)
-    runtime = import_module("cuda.bindings.runtime")
-    error, count = runtime.cudaGetDeviceCount()
-    if int(error) or not count:
-        raise UsageError(
-            f"--gpu current: found no GPU here ({error.name}); name what to build for, as in --gpu sm86,sm89"
-            + ("" if name == "tensorrt-rtx" else ", with --engine tensorrt-rtx")
-        )
-    _, properties = runtime.cudaGetDeviceProperties(0)
-    _, driver = runtime.cudaDriverGetVersion()
-    return properties.name.decode(), f"sm{properties.major}{properties.minor}", str(driver)
+    """The current GPU."""
+    try:
+        return (gpu(runtime(name), None, "--gpu current").identity,)
+    except UsageError as error:
+        other = "" if name == "tensorrt-rtx" else ", with --engine tensorrt-rtx"
+        raise UsageError(f"{error}; name what to build for, as in --gpu sm86,sm89{other}") from error
 
 
-def _build(bundle: Bundle, target: Target, library: Any) -> bytes:
+def _build(bundle: Bundle, target: Target, module: Any) -> bytes:
     model = bundle.folder / "model.onnx"
     for_gpus = ", ".join(target.gpus) or "its default GPUs"
     batch = " ".join(str(count) for count in target.batch)
-    say(f"building with {target.library} {library.__version__}: {bundle.precision}, batch {batch}, for {for_gpus}")
-    log = _log_of(library)()
-    builder = library.Builder(log)
-    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = library.OnnxParser(network, log)
+    say(f"building with {target.library} {module.__version__}: {bundle.precision}, batch {batch}, for {for_gpus}")
+    log = log_of(module)()
+    builder = module.Builder(log)
+    network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = module.OnnxParser(network, log)
     if not parser.parse(bundle.model):
         first = parser.get_error(0)
         raise BundleError(
-            f"{model}: {target.library} {library.__version__} does not take node {first.node_name()!r} "
+            f"{model}: {target.library} {module.__version__} does not take node {first.node_name()!r} "
             f"({first.node_operator()}): {log.said() or first.desc()}"
         )
     for i in range(network.num_layers):  # attention in float32 has no kernel of its own
@@ -136,30 +147,30 @@ def _build(bundle: Bundle, target: Target, library: Any) -> bytes:
     size = bundle.spec.input
     profile.set_shape("x", *((count, size.channels, size.height, size.width) for count in target.batch))
     config.add_optimization_profile(profile)
-    _set_gpus(config, target, library)
+    _set_gpus(config, target, module)
     with ExitStack() as stack:
-        config.progress_monitor = _monitor_of(library)(stack, f"build {target.library}")
+        config.progress_monitor = _monitor_of(module)(stack, f"build {target.library}")
         built = builder.build_serialized_network(network, config)
     if built is None:
         raise DeviceError(
-            f"{model}: {target.library} {library.__version__} could not build {bundle.precision} for "
+            f"{model}: {target.library} {module.__version__} could not build {bundle.precision} for "
             f"{for_gpus}: {log.said() or 'it gave no reason'}{_hint(log)}"
         )
     return bytes(built)
 
 
-def _set_gpus(config: Any, target: Target, library: Any) -> None:
+def _set_gpus(config: Any, target: Target, module: Any) -> None:
     if not target.gpus:
         return
-    if not _names_gpus(library):
+    if not _names_gpus(module):
         if target.gpus != ("current",):
             raise UsageError(f"--gpu {','.join(target.gpus)}: {target.library} builds for the GPU here alone (current)")
         return
-    known = library.ComputeCapability
+    known = module.ComputeCapability
     names = [gpu.upper() for gpu in target.gpus]
     if missing := [name for name in names if not hasattr(known, name)]:
         there = ", ".join(n.lower() for n in dir(known) if re.fullmatch(r"SM\d+", n))
-        raise UsageError(f"--gpu {missing[0].lower()}: {target.library} {library.__version__} has {there}")
+        raise UsageError(f"--gpu {missing[0].lower()}: {target.library} {module.__version__} has {there}")
     config.num_compute_capabilities = len(names)
     for i, name in enumerate(names):
         config.set_compute_capability(getattr(known, name), i)
@@ -174,8 +185,10 @@ def _hint(log: Any) -> str:
     return ""
 
 
-def _log_of(library: Any) -> Any:
-    class Log(library.ILogger):  # type: ignore[misc]
+def log_of(module: Any) -> Any:
+    """A class of loggers for the library."""
+
+    class Log(module.ILogger):  # type: ignore[misc]
         """Keeps what goes wrong; a driver that is missing is no error of a build."""
 
         def __init__(self) -> None:
@@ -183,7 +196,7 @@ def _log_of(library: Any) -> Any:
             self.lines: list[str] = []
 
         def log(self, severity: Any, text: str) -> None:
-            if severity <= library.ILogger.Severity.ERROR and "catchCudaError" not in text:
+            if severity <= module.ILogger.Severity.ERROR and "catchCudaError" not in text:
                 self.lines.append(" ".join(text.split()))
 
         def said(self) -> str:
@@ -192,8 +205,8 @@ def _log_of(library: Any) -> Any:
     return Log
 
 
-def _monitor_of(library: Any) -> Any:
-    class Monitor(library.IProgressMonitor):  # type: ignore[misc]
+def _monitor_of(module: Any) -> Any:
+    class Monitor(module.IProgressMonitor):  # type: ignore[misc]
         """The outermost phase as a bar."""
 
         def __init__(self, stack: ExitStack, title: str) -> None:
