@@ -3,7 +3,7 @@
 It checks what a real one would not forgive: addresses that were never given out, sizes beyond them, shapes outside the
 profile, outputs that are read before they were made.
 """
-# ruff: noqa: N802
+# ruff: noqa: N802, N815
 
 from __future__ import annotations
 

@@ -165,6 +165,18 @@ def test_auto_gives_up_where_nothing_helps(exported: Path, judged: Truth, monkey
         lowered(Bundle.open(exported), "fp16", judged, engine="onnxruntime", calibration=[], auto=True)
 
 
+def test_bfloat16_runs_on_the_engine_that_took_it(
+    run: Path, skin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Acceptance, "passed", property(lambda self: self.score_error < 10))
+    bundle = export(run, tmp_path / "b.normscan", precision="bf16")
+    assert bundle.engine == "openvino"
+    session = load(bundle.folder)
+    assert session.engine.name == "openvino"
+    assert len(session.score(sorted((skin / "test").rglob("*.png")))) == 12
+    assert [c.engine for c in verify(bundle.folder)] == ["openvino"]
+
+
 def test_an_unknown_precision_is_told(run: Path) -> None:
     with pytest.raises(UsageError, match="precision is 'fp8', expected fp32, fp16, bf16, int8"):
         export(run, precision="fp8")

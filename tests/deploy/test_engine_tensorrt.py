@@ -141,7 +141,7 @@ def test_devices_that_are_not_there_are_told(bundle: Path, run: Path, cuda: Fake
     cuda.gpus = 0
     with pytest.raises(UsageError, match=r"--engine tensorrt-rtx: found no GPU here"):
         open_engine("tensorrt-rtx", opened)
-    with pytest.raises(UsageError, match="opens a bundle, and .* is a run folder"):
+    with pytest.raises(UsageError, match=r"opens a bundle, and .* is a run folder"):
         load(run, engine="tensorrt-rtx")
 
 

@@ -73,6 +73,12 @@ class Bundle:
         """Of the network: "fp32", or what it was lowered to."""
         return str(self.manifest["precision"]["name"])
 
+    @property
+    def engine(self) -> str:
+        """What it runs on where nothing else is asked: the engine that a lowered network was accepted on."""
+        accepted = self.manifest["precision"].get("accepted")
+        return "onnxruntime" if accepted is None else str(accepted["engine"])
+
     def scorer(self) -> Scorer:
         """The native scorer with the bundle's statistics."""
         try:
@@ -165,6 +171,11 @@ def _check_values(path: Path, manifest: Mapping[str, Any]) -> None:
     if precision.get("name") not in PRECISIONS or not _are_limits(precision.get("limits")):
         raise BundleError(
             f"{path}: precision is {precision!r}, expected a name ({', '.join(PRECISIONS)}) and limits of errors"
+        )
+    accepted = precision.get("accepted")
+    if accepted is not None and not (isinstance(accepted, dict) and isinstance(accepted.get("engine"), str)):
+        raise BundleError(
+            f"{path}: precision.accepted is {accepted!r}, expected null, or the figures with their engine"
         )
     if not manifest["spread"] > 0:
         raise BundleError(f"{path}: spread is {manifest['spread']!r}, expected a positive number")

@@ -77,7 +77,7 @@ class Session:
 
     @classmethod
     def open(cls, path: str | Path, *, engine: str | None = None, device: str = "auto", threads: int = 0) -> Self:
-        """Open a bundle (engine "onnxruntime") or a run folder (engine "torch").
+        """Open a bundle (engine "onnxruntime", or what its precision was accepted on) or a run folder ("torch").
 
         threads 0: all cores. Errors: `BundleError`, `UsageError` (device, engine), `MissingExtraError`.
         """
@@ -86,7 +86,7 @@ class Session:
             set_threads(threads)
         if is_bundle(folder):
             bundle = Bundle.open(folder)
-            chosen = open_engine(engine or "onnxruntime", bundle, device=device, threads=threads)
+            chosen = open_engine(engine or bundle.engine, bundle, device=device, threads=threads)
             return cls(chosen, bundle.scorer(), bundle.manifest, bundle.manifest["training"]["seen"])
         if not folder.is_dir():
             raise InputError(f"{folder} does not exist, expected a bundle or a run folder")

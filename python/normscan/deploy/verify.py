@@ -111,14 +111,14 @@ def verify(
 def bundle_engines(bundle: Bundle) -> list[str]:
     """The engines here that can run a bundle; of one that was lowered, the one that it was accepted on."""
     here = [name for name, there in available_engines().items() if there and name != _NEEDS_TORCH]
-    if (accepted := bundle.manifest["precision"].get("accepted")) is None:
+    if bundle.manifest["precision"].get("accepted") is None:
         return here
-    if accepted["engine"] not in here:
+    if bundle.engine not in here:
         raise UsageError(
-            f"{bundle.folder}: its {bundle.precision} network was accepted on {accepted['engine']}, which is not "
-            "installed here; install it, or judge it on another engine with -i DATA --run RUN --engine NAME"
+            f"{bundle.folder}: its {bundle.precision} network was accepted on {bundle.engine}, which is not installed "
+            "here; install it, or judge it on another engine with -i DATA --run RUN --engine NAME"
         )
-    return [accepted["engine"]]
+    return [bundle.engine]
 
 
 def golden_comparison(bundle: Bundle, engine: Engine) -> Comparison:
