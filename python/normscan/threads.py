@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 
 from normscan import _native
 from normscan.errors import ArgumentError
@@ -11,6 +12,11 @@ MOST = 1024
 
 _chosen = False
 _torch = 0
+
+
+def processors() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_threads(n: int) -> None:

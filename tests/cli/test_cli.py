@@ -158,6 +158,19 @@ def test_export_builds_an_engine_from_a_bundle(call: Call, bundle: Path) -> None
     assert "is a bundle: engines are built from it" in err
 
 
+def test_export_refuses_what_it_would_ignore(call: Call, run: Path, tmp_path: Path) -> None:
+    for options, said in (
+        (("--engine", "tensorrt_rtx"), "engine 'tensorrt_rtx': for a lower precision"),
+        (("--gpu", "sm86"), "--gpu and --batch are for what is built"),
+        (("--batch", 1, 2, 3), "--gpu and --batch are for what is built"),
+        (("--plan",), "--plan goes with --engine triton"),
+    ):
+        code, _, err = call("export", run, "-o", tmp_path / "x.normscan", *options)
+        assert code == 2
+        assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_export_writes_a_repository_for_triton(call: Call, bundle: Path, run: Path, tmp_path: Path) -> None:
     code, out, _ = call("export", bundle, "--engine", "triton", "-o", tmp_path / "models", "--json")
     assert code == 0

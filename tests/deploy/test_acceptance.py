@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,42 @@ def test_bfloat16_runs_on_the_engine_that_took_it(
 def test_an_unknown_precision_is_told(run: Path) -> None:
     with pytest.raises(UsageError, match="precision is 'fp8', expected fp32, fp16, bf16, int8"):
         export(run, precision="fp8")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"engine": "openvino"}, "engine 'openvino': for a lower precision, and it is fp32"),
+        ({"keep": ["node_conv2d"]}, r"keep \['node_conv2d'\]: for a lower precision"),
+        ({"auto": True}, "auto: for a lower precision"),
+        ({"precision": "fp16", "engine": "tensorrt"}, "engine is 'tensorrt', expected onnxruntime or openvino"),
+    ],
+)
+def test_options_that_would_be_ignored_are_told(run: Path, tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        export(run, tmp_path / "x.normscan", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_validation_pictures_are_told(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Run.records
+    monkeypatch.setattr(Run, "records", lambda self, part: records(self, part)[:1])
+    with pytest.raises(InputError, match=r"1 normal and 64 abnormal validation pictures; .* larger --set validation"):
+        export(run, tmp_path / "x.normscan", precision="fp16")
+
+
+def test_values_beyond_half_are_a_refusal() -> None:
+    found = truth().judge(Shifted(at3=float("nan")), SCORER, "fp16")
+    assert not found.passed
+    assert found.score_error == float("inf")
+    assert "REFUSED" in found.explain()
+
+
+def test_the_card_tells_the_precision(run: Path, tmp_path: Path) -> None:
+    bundle = export(run, tmp_path / "half.normscan", precision="fp16", auto=True)
+    card = bundle.files["card.md"].decode()
+    assert "## Precision" in card
+    assert "onnxruntime in fp16 is accepted on 70 validation pictures" in card
 
 
 def test_validation_pictures_that_are_gone_are_told(run: Path, tmp_path: Path) -> None:

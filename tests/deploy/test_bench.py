@@ -53,6 +53,7 @@ def test_an_engine_that_scores_differently_gets_no_time(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
+        ("say 'it", "--peer .*: No closing quotation"),
         ("no-such-program", "--peer 'no-such-program' failed"),
         (f"{sys.executable} -c 'raise SystemExit(3)'", "failed"),
         (f"{sys.executable} -c 'print(7); print(None)'", "its last line is 'None', expected a number"),

@@ -15,7 +15,7 @@ from normscan.deploy.engine_file import EngineFile, Fingerprint, cache_folder
 from normscan.deploy.engines import open_engine
 from normscan.deploy.engines import tensorrt as engine_module
 from normscan.deploy.session import load
-from normscan.errors import BundleError, DeviceError, UsageError
+from normscan.errors import BundleError, DeviceError, OutputError, UsageError
 
 HERE = "NVIDIA Fake sm89, driver 13000"
 
@@ -108,6 +108,18 @@ def test_another_gpu_is_taken_by_its_number(bundle: Path, cuda: FakeCuda) -> Non
     cuda.current = 0  # as another thread of the process would have it
     engine.run(np.zeros((2, 3, 16, 16), np.float32))
     assert cuda.current == 1
+
+
+def test_an_engine_that_cannot_be_kept_is_used(
+    bundle: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(self: EngineFile, path: Path) -> None:
+        raise OutputError(f"{path}: Read-only file system")
+
+    monkeypatch.setattr(EngineFile, "write", full)
+    engine = open_engine("tensorrt-rtx", Bundle.open(bundle))
+    assert engine.run(np.zeros((2, 3, 16, 16), np.float32))
+    assert "Read-only file system; the engine is used, and built again the next time" in capsys.readouterr().err
 
 
 def test_a_damaged_engine_is_passed_over(bundle: Path, cuda: FakeCuda, capsys: pytest.CaptureFixture[str]) -> None:

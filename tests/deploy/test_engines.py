@@ -142,7 +142,7 @@ def test_cuda_is_used_where_it_is_there(exported: Path, device: str, gpu: int, m
     monkeypatch.setattr(onnxruntime_module, "onnxruntime", fake)
     engine = open_engine("onnxruntime", Bundle.open(exported), device=device)
     assert engine.device == f"cuda:{gpu}"
-    assert made[0][0] == ("CUDAExecutionProvider", {"device_id": gpu})
+    assert made[0][0] == ("CUDAExecutionProvider", {"device_id": gpu, "use_tf32": 0})
     fake.InferenceSession = Provided(["CPUExecutionProvider"], made)
     with pytest.raises(UsageError, match=f"--device cuda:{gpu}: ONNX Runtime .* cannot use it"):
         open_engine("onnxruntime", Bundle.open(exported), device=device)

@@ -156,9 +156,21 @@ def test_int8_without_pictures_is_told(restoring: bytes, calibration: object) ->
         at_precision(restoring, "int8", calibration=calibration)  # type: ignore[arg-type]
 
 
+def test_nodes_without_names_are_told_apart(restoring: bytes) -> None:
+    """ONNX asks for no name, and none is unique: what is half does not depend on them."""
+    proto = onnx.load_from_string(restoring)
+    for node in proto.graph.node:
+        node.name = ""
+    unnamed = at_precision(proto.SerializeToString(), "fp16")
+    assert types(unnamed) == types(at_precision(restoring, "fp16"))
+    assert lowered_products(proto.SerializeToString(), "fp16") == ["c1", "c2", "c3"]
+
+
 def test_weights_beyond_half_are_told() -> None:
     large = model([("Conv", "x w", "y", SAME)], [weight("w", 3, 3, 3, 3, scale=1e6)], ["y"])
-    with pytest.raises(ArgumentError, match="weight w has values beyond the range of float16"):
+    with pytest.raises(
+        ArgumentError, match="weight w has values beyond the range of float16; keep its layer in float32, or take bf16"
+    ):
         at_precision(large, "fp16")
     at_precision(large, "bf16")
 

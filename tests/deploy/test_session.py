@@ -165,3 +165,24 @@ def test_a_stream_knows_what_it_waits_for(
     assert f"8 pictures in {session.hops.explain().split()[3]} s" in session.hops.explain()
     assert session.hops.explain().endswith(f"the limit: {limit}")
     assert session.hops.seconds["read"] > 0.35 or slow != "read"
+
+
+def test_export_without_onnx_names_the_extra(run: Path) -> None:
+    code = f"""
+import sys, importlib.util
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("onnx", "onnxscript"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "onnx" else find(name, package)
+import normscan
+from normscan.deploy.export import export
+try:
+    export({str(run)!r})
+except normscan.Error as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "MissingExtraError onnx is not installed; it comes with: pip install 'normscan[export]'" in done.stdout

@@ -112,6 +112,16 @@ def test_only_what_was_written_here_is_replaced(exported: Path, tmp_path: Path) 
         write_repository(tmp_path, bundle, force=True)
 
 
+def test_what_triton_could_not_serve_is_told(exported: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(exported)
+    with pytest.raises(UsageError, match="--batch 32 8 1: expected three numbers of 1 or more, ascending"):
+        write_repository(tmp_path, bundle, batch=(32, 8, 1))
+    bundle.manifest["precision"]["name"] = "bf16"
+    with pytest.raises(UsageError, match="no bf16 convolutions on the CPU"):
+        write_repository(tmp_path, bundle)
+    write_repository(tmp_path, bundle, gpu=True)
+
+
 @pytest.mark.parametrize("name", ["a b", "../x", 'q"'])
 def test_a_name_that_cannot_be_is_told(exported: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name a model; expected letters"):

@@ -21,7 +21,7 @@ from normscan.data.synthetic import write_demo
 from normscan.errors import ImageError, InputError
 from normscan.families import Batch, family
 from normscan.train import records as records_module
-from normscan.train.loader import Pictures, epoch_order, unlabelled_seed
+from normscan.train.loader import Pictures, epoch_order, is_grey, unlabelled_seed
 from normscan.train.loop import Loop
 from normscan.train.records import gather
 from normscan.train.run import train
@@ -99,6 +99,18 @@ def test_grey_among_coloured_pictures_is_told(mixed: Path, mode: str, tmp_path: 
     with pytest.raises(ImageError, match=expected):
         run(other, tmp_path / "run")
     assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_pictures_that_show_nothing_are_of_no_kind(mixed: Path, tmp_path: Path) -> None:
+    """A white tile of a slide among coloured ones; nor does one red mark make a grey scan coloured."""
+    blank = np.full((32, 32, 3), 255, np.uint8)
+    scan = np.repeat(np.arange(32 * 32, dtype=np.uint8).reshape(32, 32, 1), 3, axis=2)
+    assert is_grey(blank) is None
+    scan[0, 0] = (255, 0, 0)
+    assert is_grey(scan) is True
+    other = Path(shutil.copytree(mixed, tmp_path / "data"))
+    Image.fromarray(blank).save(other / "train" / "unlabelled" / "u1.png")
+    run(other, tmp_path / "run")
 
 
 def test_grey_pictures_alone_train_and_so_do_all_as_grey(mixed: Path, tmp_path: Path) -> None:

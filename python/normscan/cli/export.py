@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Write the bundle (ONNX, statistics, calibration, golden answers) and prove that it scores as torch does."""
     from normscan.deploy.bundle import Bundle, is_bundle
-    from normscan.deploy.tensorrt import MODULES, Target, engine_for
+    from normscan.deploy.tensorrt import BATCH, MODULES, Target, engine_for
     from normscan.deploy.triton import write_repository
     from normscan.deploy.verify import verify
 
@@ -57,6 +57,8 @@ def command(
     target = Target(library, tuple(filter(None, gpu.split(","))), batch) if library in MODULES else None
     if plan and not triton:
         raise UsageError("--plan goes with --engine triton")
+    if (gpu or batch != BATCH) and not (target or triton):
+        raise UsageError("--gpu and --batch are for what is built: --engine tensorrt, tensorrt-rtx or triton")
     if triton and (output is None or not is_bundle(model)):
         raise UsageError("--engine triton writes a bundle into a repository: normscan export BUNDLE -o REPOSITORY")
     if is_bundle(model):
@@ -77,7 +79,7 @@ def command(
             distances=distances,
             thresholds=thresholds,
             precision=precision,
-            engine=None if target else engine,
+            engine=None if target or triton else engine,
             keep=keep or (),
             auto=auto,
             force=force,

@@ -37,7 +37,9 @@ def command(
     batch: Batch = 16,
     device: Device = "auto",
     threads: Threads = 0,
-    engine: Annotated[str | None, typer.Option(help="onnxruntime (bundle) or torch (run folder).")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="onnxruntime, openvino, tensorrt, tensorrt-rtx (bundle) or torch (run).")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -81,8 +83,6 @@ def command(
         if patients is not None and pictures:
             text = f"{patients.write(output / 'scores_patients.csv')}\n{text}"
         emit({**tally, "scores": output / "scores.csv"}, f"{text}; {output / 'scores.csv'}", as_json=as_json)
-    if pictures:
-        say(session.hops.explain())
     if tally["failed"]:
         raise typer.Exit(3 if tally["failed"] == len(paths) else 4)
 
@@ -111,6 +111,8 @@ def _rows(
                 say(error)
         decision = None if result.decision is None else ("anomalous" if result.decision else "normal")
         yield scores_row(name, result.score, decision, result.threshold, error)
+    if paths:
+        say(session.hops.explain())
 
 
 def _counted(rows: Iterator[dict[str, Any]], tally: dict[str, int]) -> Iterator[dict[str, Any]]:

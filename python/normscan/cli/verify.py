@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from normscan.cli.common import Json, emit
+from normscan.cli.common import Device, Json, emit
 
 
 def command(
@@ -17,10 +17,11 @@ def command(
     ] = None,
     run: Annotated[Path | None, typer.Option(help="The run folder that the bundle was made from.")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="An engine; may be given again. Default: all here.")] = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Replay the golden inputs through every engine here; exit code 5 where a score or decision disagrees."""
     from normscan.deploy.verify import verify
 
-    found = verify(bundle, engines=engine or None, data=data, run=run)
+    found = verify(bundle, engines=engine or None, data=data, run=run, device=device)
     emit([c.as_dict() for c in found], "\n".join(c.explain() for c in found), as_json=as_json)

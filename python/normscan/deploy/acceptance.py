@@ -42,7 +42,8 @@ class Acceptance:
     @property
     def passed(self) -> bool:
         """Whether it may be used."""
-        return abs(self.auroc_difference) <= MOST_DIFFERENCE and self.flips <= MOST_FLIPS * self.images
+        finite = bool(np.isfinite(self.score_error))
+        return finite and abs(self.auroc_difference) <= MOST_DIFFERENCE and self.flips <= MOST_FLIPS * self.images
 
     def explain(self) -> str:
         """One line for people."""
@@ -83,6 +84,9 @@ class Truth:
     def judge(self, engine: Engine, scorer: Scorer, precision: str) -> Acceptance:
         """Compare an engine with it."""
         scores = np.concatenate(list(_scores(engine, scorer, self.x)))
+        if not np.isfinite(scores).all():  # values beyond the range of 16 bits
+            nowhere = (float("nan"), float("nan"))
+            return Acceptance(engine.name, precision, len(scores), *nowhere, nowhere, len(scores), float("inf"))
         paired = compare_aurocs(self.labels, self.scores, scores)
         calibration = scorer.spec.calibration
         flips = 0

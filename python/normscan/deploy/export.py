@@ -21,20 +21,19 @@ from normscan import __version__
 from normscan.deploy.acceptance import Truth
 from normscan.deploy.bundle import PRECISIONS, Bundle, is_bundle_only, write_manifest
 from normscan.deploy.card import card
-from normscan.deploy.engines import open_engine
+from normscan.deploy.engines import available_engines, open_engine
 from normscan.deploy.golden import golden_inputs
 from normscan.deploy.graph import distances_in_graph
-from normscan.deploy.lowering import lowered, opened
 from normscan.deploy.session import SEEN_DIGITS, identity
 from normscan.deploy.verify import LIMITS, golden_comparison, verify
-from normscan.errors import MissingExtraError, UsageError
+from normscan.errors import InputError, MissingExtraError, UsageError
 from normscan.files import temporary_folder, write_bytes
 from normscan.ops.autograd import translation_table
 from normscan.progress import say
 from normscan.scoring.scorer import Scorer
 from normscan.scoring.spec import ScoringSpec
 from normscan.scoring.thresholds import ThresholdFile
-from normscan.train.fit import outputs
+from normscan.train.fit import PLANTED, outputs
 from normscan.train.folder import Run
 from normscan.train.run import validator_of
 
@@ -42,6 +41,8 @@ OPSET = 18
 """Attention as MatMul and Softmax, which every engine knows."""
 
 DISTANCES = ("native", "graph")
+JUDGES = ("onnxruntime", "openvino")
+"""Engines that a lower precision is judged on."""
 CALIBRATION = 64
 """Training normals at most that int8 finds its ranges on."""
 
@@ -68,15 +69,10 @@ def export(
 
     A bundle whose scores disagree with torch's, or that is refused, is removed, and a `ParityError` says by how much.
     """
-    for module in ("onnx", "onnxscript"):
-        if find_spec(module) is None:
-            raise MissingExtraError(module, "export")
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}, expected {', '.join(PRECISIONS)}")
-    if distances not in DISTANCES:
-        raise UsageError(f"distances is {distances!r}, expected {' or '.join(DISTANCES)}")
+    _check_options(precision, distances)
     graph = distances == "graph"
     run = Run.open(Path(run_folder))
+    _check_lowering(run, precision, engine, keep, auto)
     if thresholds is not None:
         group = ThresholdFile.read(Path(thresholds)).group(Path(thresholds), identity(run.manifest))
         run = replace(run, spec=replace(run.spec, group=group))
@@ -90,10 +86,20 @@ def export(
         write_bytes(folder / "card.md", card(run).encode())
         fields = _fields(run, spec, golden)
         write_manifest(folder, fields)
-        verify(folder)
+        verify(folder, device="cpu")
         if precision != "fp32":
             _lower(folder, run, fields, precision, engine or _judge(precision), keep, auto)
     return Bundle.open(target)
+
+
+def _check_options(precision: str, distances: str) -> None:
+    for module in ("onnx", "onnxscript"):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "export")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}, expected {', '.join(PRECISIONS)}")
+    if distances not in DISTANCES:
+        raise UsageError(f"distances is {distances!r}, expected {' or '.join(DISTANCES)}")
 
 
 def _judge(precision: str) -> str:
@@ -105,7 +111,9 @@ def _lower(
     folder: Path, run: Run, fields: dict[str, Any], precision: str, engine: str, keep: Sequence[str], auto: bool
 ) -> None:
     """Put the accepted network in the place of the one in float32, and say in the manifest what that cost."""
-    bundle, validator = Bundle.open(folder), validator_of(run)
+    from normscan.deploy.lowering import lowered, opened  # loads onnx
+
+    bundle, validator = Bundle.open(folder), validator_of(run, train=precision == "int8")
     reference = open_engine("torch", run, device="cpu")
     truth = Truth.of(reference, run.scorer(), run.manifest["spread"], validator.examples())
     calibration = list(validator.normals(CALIBRATION)) if precision == "int8" else []
@@ -119,8 +127,34 @@ def _lower(
         "kept": list(found.kept),
         "accepted": found.acceptance.as_dict(),
     }
+    told = f"\n## Precision\n\n{found.acceptance.explain()}\n\nIn float32: {', '.join(found.kept) or 'no layer'}.\n"
+    write_bytes(folder / "card.md", (folder / "card.md").read_bytes() + told.encode())
     write_manifest(folder, fields)
-    verify(folder)
+    verify(folder, device="cpu")
+
+
+def _check_lowering(run: Run, precision: str, engine: str | None, keep: Sequence[str], auto: bool) -> None:
+    """Raise before anything is computed where a lower precision could not be judged, or none is asked for."""
+    if precision == "fp32":
+        if engine or keep or auto:
+            given = [f"engine {engine!r}"] * bool(engine) + [f"keep {list(keep)}"] * bool(keep) + ["auto"] * auto
+            raise UsageError(
+                f"{', '.join(given)}: for a lower precision, and it is fp32; give one, as --precision fp16"
+            )
+        return
+    judge = engine or _judge(precision)
+    if judge not in JUDGES:
+        raise UsageError(f"engine is {judge!r}, expected {' or '.join(JUDGES)}: a lower precision is judged on the CPU")
+    if not available_engines()[judge]:
+        raise MissingExtraError(judge, judge)
+    labels = [record.label for record in run.records("validation")]
+    normal = labels.count(0)
+    abnormal = labels.count(1) or (PLANTED if normal else 0)
+    if min(normal, abnormal) < 2:
+        raise InputError(
+            f"{run.folder}: {normal} normal and {abnormal} abnormal validation pictures; {precision} is judged on at "
+            "least 2 of each: train with a larger --set validation"
+        )
 
 
 def onnx_bytes(network: nn.Module, x: np.ndarray) -> bytes:

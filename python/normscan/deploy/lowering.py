@@ -73,8 +73,8 @@ def lowered(
 
 
 def opened(bundle: Bundle, model: bytes, engine: str) -> Engine:
-    """An engine with another network in the bundle's place."""
-    return open_engine(engine, replace(bundle, files={**bundle.files, "model.onnx": model}))
+    """An engine with another network in the bundle's place, on the CPU."""
+    return open_engine(engine, replace(bundle, files={**bundle.files, "model.onnx": model}), device="cpu")
 
 
 def _by_sensitivity(

@@ -66,7 +66,7 @@ def at_precision(
         return model
     if unknown := sorted(set(keep) - set(lowered_products(model, precision))):
         raise ArgumentError(f"at_precision: the model has no product {unknown[0]!r} that {precision} would change")
-    given = onnx.load_from_string(model)
+    given = _loaded(model)
     if precision == "int8":
         given = _quantised(given, keep, calibration)
     half = _HALVES[precision]
@@ -77,12 +77,23 @@ def at_precision(
     return bytes(given.SerializeToString())
 
 
+def _loaded(model: bytes) -> ModelProto:
+    """With a name for each node, which ONNX does not ask for: its own where it has one of its own, or its output's."""
+    given = onnx.load_from_string(model)
+    seen: set[str] = set()
+    for node in given.graph.node:
+        if not node.name or node.name in seen:
+            node.name = node.output[0]
+        seen.add(node.name)
+    return given
+
+
 def lowered_products(model: bytes, precision: str) -> list[str]:
     """Names of the products that a precision changes, in the order in which they are computed."""
     if precision == "fp32":
         return []
     kinds = _HALVES[precision].products | (_QUANTISED if precision == "int8" else frozenset())
-    return [node.name for node in onnx.load_from_string(model).graph.node if node.op_type in kinds]
+    return [node.name for node in _loaded(model).graph.node if node.op_type in kinds]
 
 
 def _quantised(model: ModelProto, keep: Collection[str], calibration: Sequence[np.ndarray]) -> ModelProto:
@@ -244,8 +255,11 @@ def _float_values(graph: GraphProto) -> set[str]:
 
 
 def _shared_inputs(node: NodeProto) -> Iterator[tuple[str, bool]]:
-    """Each input, and whether its type is that of the first output, as the operator's schema says."""
-    schema = onnx.defs.get_schema(node.op_type, 18)
+    """Each input, and whether its type is that of the first output, as the operator's schema says; unknown ones: no."""
+    if not onnx.defs.has(node.op_type, node.domain):
+        yield from ((name, False) for name in node.input)
+        return
+    schema = onnx.defs.get_schema(node.op_type, node.domain)
     kind = schema.outputs[0].type_str
     for i, name in enumerate(node.input):
         yield name, schema.inputs[min(i, len(schema.inputs) - 1)].type_str == kind
@@ -255,5 +269,8 @@ def _rounded(tensor: TensorProto, name: str, half: int) -> TensorProto:
     with np.errstate(over="ignore"):
         values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(half))
     if not np.isfinite(values.astype(np.float32)).all():
-        raise ArgumentError(f"halved: weight {tensor.name} has values beyond the range of {values.dtype}")
+        raise ArgumentError(
+            f"at_precision: weight {tensor.name} has values beyond the range of {values.dtype}; keep its layer in "
+            "float32, or take bf16"
+        )
     return numpy_helper.from_array(values, name)

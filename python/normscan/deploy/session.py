@@ -22,13 +22,14 @@ from normscan.deploy.hops import Hops
 from normscan.errors import ArgumentError, ImageError, InputError, MissingExtraError
 from normscan.files import canonical_json
 from normscan.scoring.scorer import Scorer, Scores, prepare
-from normscan.threads import set_threads
+from normscan.threads import processors, set_threads
 
 T = TypeVar("T")
 Image = str | os.PathLike[str] | np.ndarray
 Prepared = tuple[np.ndarray, tuple[int, ...]]
 """The network's input [C,h,w], and the picture's height and width."""
 MOST_BATCH = 4096
+MOST_WORKERS = 8
 SEEN_DIGITS = 16
 """Hex digits of a content hash that a bundle keeps: 64 bits."""
 
@@ -58,7 +59,9 @@ def identity(manifest: Mapping[str, Any]) -> str:
 class Session:
     """Scores pictures; the same name and meaning in Python, C and C++."""
 
-    def __init__(self, engine: Engine, scorer: Scorer, manifest: Mapping[str, Any], seen: Sequence[str]) -> None:
+    def __init__(
+        self, engine: Engine, scorer: Scorer, manifest: Mapping[str, Any], seen: Sequence[str], threads: int = 0
+    ) -> None:
         self.engine, self.scorer = engine, scorer
         self.seen = frozenset(digest[:SEEN_DIGITS] for digest in seen)
         """Beginnings of the content hashes of the pictures that made the detector: none of them may test it."""
@@ -67,6 +70,8 @@ class Session:
         self.map_scale: tuple[float, float] = tuple(manifest["map_scale"])
         """Where the colours of a map begin and end: set on calibration normals."""
         self._manifest = manifest
+        self.threads = threads
+        """That were asked for; 0: all cores."""
         self.hops = Hops()
         """Where the time of the last stream went."""
 
@@ -87,7 +92,7 @@ class Session:
         if is_bundle(folder):
             bundle = Bundle.open(folder)
             chosen = open_engine(engine or bundle.engine, bundle, device=device, threads=threads)
-            return cls(chosen, bundle.scorer(), bundle.manifest, bundle.manifest["training"]["seen"])
+            return cls(chosen, bundle.scorer(), bundle.manifest, bundle.manifest["training"]["seen"], threads)
         if not folder.is_dir():
             raise InputError(f"{folder} does not exist, expected a bundle or a run folder")
         if find_spec("torch") is None:
@@ -96,7 +101,7 @@ class Session:
 
         run = Run.open(folder)
         chosen = open_engine(engine or "torch", run, device=device, threads=threads)
-        return cls(chosen, run.scorer(), run.manifest, run.seen())
+        return cls(chosen, run.scorer(), run.manifest, run.seen(), threads)
 
     @overload
     def score(self, image: Image) -> Result: ...  # type: ignore[overload-overlap]  # a str is a sequence of str
@@ -123,12 +128,12 @@ class Session:
     ) -> Iterator[tuple[Path, Result | InputError]]:
         """Score files in order, reading ahead of the engine; memory does not grow with their number.
 
-        workers  threads that read and prepare, at most two batches ahead; by default as many as there are processors
-                 for this process, 8 at most
+        workers  threads that read and prepare, at most two batches ahead; by default the session's
+                 threads, or the processors for this process, 8 at most
 
         A bad file gives its `InputError` in place of a result, and the others go on.
         """
-        return self._stream(paths, self._read, *_checked_stream(batch_size, workers))
+        return self._stream(paths, self._read, *_checked_stream(batch_size, workers, self.threads))
 
     def stream_pixels(
         self, items: Iterable[T], read: Callable[[T], np.ndarray], *, batch_size: int = 16, workers: int | None = None
@@ -143,7 +148,7 @@ class Session:
                 pixels = read(item)
             return self._read(pixels)
 
-        return self._stream(items, fetch, *_checked_stream(batch_size, workers))
+        return self._stream(items, fetch, *_checked_stream(batch_size, workers, self.threads))
 
     def _stream(
         self, items: Iterable[T], read: Callable[[T], Prepared], batch_size: int, workers: int
@@ -216,9 +221,9 @@ class Session:
         ]
 
 
-def _checked_stream(batch_size: int, workers: int | None) -> tuple[int, int]:
+def _checked_stream(batch_size: int, workers: int | None, threads: int) -> tuple[int, int]:
     if workers is None:
-        workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+        workers = min(threads or processors(), MOST_WORKERS)
     if not 1 <= batch_size <= MOST_BATCH or workers < 1:
         raise ArgumentError(
             f"stream: batch_size {batch_size}, workers {workers}; expected 1 to {MOST_BATCH}, and at least 1"

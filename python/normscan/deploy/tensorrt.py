@@ -18,7 +18,7 @@ from typing import Any
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.engine_file import EngineFile, Fingerprint, cache_folder
 from normscan.deploy.engines.device import Gpu, gpu, runtime
-from normscan.errors import BundleError, DeviceError, MissingExtraError, UsageError
+from normscan.errors import BundleError, DeviceError, MissingExtraError, OutputError, UsageError
 from normscan.progress import Bar, bar, say
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -42,13 +42,18 @@ class Target:
     def __post_init__(self) -> None:
         if self.library not in MODULES:
             raise UsageError(f"engine {self.library!r} is not built ahead; expected {' or '.join(MODULES)}")
-        least, usual, most = self.batch
-        if not 1 <= least <= usual <= most:
-            raise UsageError(f"--batch {least} {usual} {most}: expected three numbers of 1 or more, ascending")
+        check_batch(self.batch)
         if wrong := [gpu for gpu in self.gpus if not re.fullmatch(r"sm\d{2,3}|current", gpu)]:
             raise UsageError(f"--gpu {wrong[0]!r}: expected architectures as in sm86,sm89, or current")
         if "current" in self.gpus and len(self.gpus) > 1:
             raise UsageError(f"--gpu {','.join(self.gpus)}: current stands alone")
+
+
+def check_batch(batch: tuple[int, int, int]) -> None:
+    """Raise a `UsageError` unless least, usual and largest ascend from 1."""
+    least, usual, most = batch
+    if not 1 <= least <= usual <= most:
+        raise UsageError(f"--batch {least} {usual} {most}: expected three numbers of 1 or more, ascending")
 
 
 def engine_for(bundle: Bundle, target: Target, *, force: bool = False) -> tuple[Path, EngineFile]:
@@ -67,7 +72,10 @@ def engine_for(bundle: Bundle, target: Target, *, force: bool = False) -> tuple[
                 return path, found
             say(f"{path} does not fit any more ({changed}); building it again")
     built = EngineFile(wanted, _build(bundle, target, module))
-    built.write(path)
+    try:
+        built.write(path)
+    except OutputError as error:
+        raise _NotKeptError(error, built) from error
     return path, built
 
 
@@ -82,9 +90,21 @@ def engine_on(bundle: Bundle, name: str, place: Gpu) -> EngineFile:
             continue
         known = found.fingerprint
         fits = place.architecture in known.gpus or known.gpus == (place.identity,)
-        if (known.bundle, known.version) == (bundle.manifest["sha256"], version) and fits:
+        if (known.bundle, known.library, known.version) == (bundle.manifest["sha256"], name, version) and fits:
             return found
-    return engine_for(bundle, Target(name, ("current",)))[1]
+    try:
+        return engine_for(bundle, Target(name, ("current",)))[1]
+    except _NotKeptError as error:
+        say(f"{error}; the engine is used, and built again the next time")
+        return error.built
+
+
+class _NotKeptError(OutputError):
+    """An engine that was built and could not be written."""
+
+    def __init__(self, error: OutputError, built: EngineFile) -> None:
+        super().__init__(str(error))
+        self.built = built
 
 
 def library(name: str) -> Any:
@@ -143,6 +163,7 @@ def _build(bundle: Bundle, target: Target, module: Any) -> bytes:
         if hasattr(layer := network.get_layer(i), "decomposable"):
             layer.decomposable = True
     config = builder.create_builder_config()
+    config.clear_flag(module.BuilderFlag.TF32)  # float32 is float32, as on the CPU
     profile = builder.create_optimization_profile()
     size = bundle.spec.input
     profile.set_shape("x", *((count, size.channels, size.height, size.width) for count in target.batch))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.engine_file import EngineFile
+from normscan.deploy.tensorrt import check_batch
 from normscan.errors import UsageError
 from normscan.files import temporary_folder, write_bytes
 
@@ -46,6 +47,12 @@ def write_repository(
             f"triton: no backend loads engines of {engine.fingerprint.library}; serve the ONNX file, or an engine of "
             "tensorrt"
         )
+    if engine is None:
+        check_batch(batch)
+        if bundle.precision == "bf16" and not gpu:
+            raise UsageError(
+                "triton: ONNX Runtime has no bf16 convolutions on the CPU; serve it on a GPU (--gpu current)"
+            )
     target = folder / name
     with temporary_folder(target, force=force, ours=_is_model) as temporary:
         if engine is None:

@@ -99,10 +99,10 @@ class Run:
         return sorted(row["sha256"] for row in self._splits() if row["split"] in _SEEN)
 
     def records(self, part: str) -> list[Record]:
-        """The pictures of a part, as training had them; an `InputError` where one is gone or has changed."""
+        """The data folder's pictures of a part, as training had them; an `InputError` where one is gone or changed."""
         root, found = self.data(), []
         for row in self._splits():
-            if row["split"] != part:
+            if row["split"] != part or row["origin"] != "ok":
                 continue
             path = root / row["file"]
             if not path.is_file():

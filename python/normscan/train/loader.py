@@ -56,13 +56,13 @@ class Pictures:
         return pixels
 
 
-def is_grey(pixels: np.ndarray) -> bool:
-    """Whether a decoded picture has no colour, however many channels it is stored in."""
-    if pixels.ndim == 2:
-        return True
+def is_grey(pixels: np.ndarray) -> bool | None:
+    """Whether a decoded picture has no colour, however many channels it is stored in; None: it shows nothing at all."""
     span = 1.0 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
     part = pixels[::2, ::2].astype(np.float32)
-    return bool(np.ptp(part, axis=2).max() <= GREY * span)
+    if np.ptp(part, axis=(0, 1)).max() <= GREY * span:
+        return None
+    return pixels.ndim == 2 or bool(np.quantile(np.ptp(part, axis=2), 0.99) <= GREY * span)
 
 
 def check_colours(normals: Pictures, unlabelled: Pictures) -> None:
@@ -70,7 +70,8 @@ def check_colours(normals: Pictures, unlabelled: Pictures) -> None:
     kinds: dict[bool, list[Path]] = {True: [], False: []}
     for pictures in (normals, unlabelled):
         for i, record in enumerate(pictures.records):
-            kinds[is_grey(pictures[i])].append(record.path)
+            if (grey := is_grey(pictures[i])) is not None:
+                kinds[grey].append(record.path)
     if all(kinds.values()):
         few, many = sorted(kinds, key=lambda kind: len(kinds[kind]))
         names = {True: "grey", False: "in colour"}

@@ -115,10 +115,13 @@ def train(
     return Run.open(folder)
 
 
-def validator_of(run: Run) -> Validator:
-    """The validation of a finished run, on the same pictures and with the same planted anomalies."""
-    train = _pictures([r for r in run.records("train") if r.origin == "ok"], "train", run.config)
-    return _validator(run.spec, run.config, train, run.records("validation"))
+def validator_of(run: Run, *, train: bool = True) -> Validator:
+    """The validation of a finished run, on the same pictures and with the same planted anomalies.
+
+    `train`: with the training pictures, which calling it, and its `normals`, take.
+    """
+    learnt = _pictures(run.records("train") if train else [], "train", run.config)
+    return _validator(run.spec, run.config, learnt, run.records("validation"))
 
 
 def _validator(spec: ScoringSpec, config: Config, train: Pictures, validation: Sequence[Record]) -> Validator:

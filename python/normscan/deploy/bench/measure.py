@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from normscan.deploy.golden import golden_pictures
 from normscan.deploy.verify import bundle_engines, golden_comparison
 from normscan.errors import DeviceError
 from normscan.progress import track
+from normscan.threads import processors
 
 PICTURES = 32
 """Of those that are given, so many are read in turn."""
@@ -113,7 +115,8 @@ def measure(
     """
     with ExitStack() as stack:
         paths = stack.enter_context(_pictures(wanted[0].bundle, data))
-        rows = [_row(setting) for setting in wanted]
+        verdicts: dict[tuple[Any, ...], tuple[str, dict[str, str]]] = {}
+        rows = [_row(setting, verdicts) for setting in wanted]
         timed = [
             (row, setting, stack.enter_context(_worker(setting, row, paths)))
             for row, setting in zip(rows, wanted, strict=True)
@@ -133,31 +136,26 @@ def measure(
     return rows
 
 
-def _row(setting: Setting) -> Row:
+def _row(setting: Setting, verdicts: dict[tuple[Any, ...], tuple[str, dict[str, str]]]) -> Row:
+    """A row with nothing timed yet; an engine is verified once, whatever the batch."""
     bundle = Bundle.open(setting.bundle)
-    engine = open_engine(setting.engine, bundle, device=setting.device, threads=setting.threads)
-    compared = golden_comparison(bundle, engine)
-    told = engine.fingerprint()
-    count = setting.threads or len(os.sched_getaffinity(0))
-    return Row(
-        setting.bundle.name,
-        bundle.precision,
-        setting.engine,
-        told["version"],
-        told["device"],
-        setting.batch,
-        count,
-        refused="" if compared.passed else compared.explain(),
-    )
+    key = (setting.bundle, setting.engine, setting.device, setting.threads)
+    if key not in verdicts:
+        engine = open_engine(setting.engine, bundle, device=setting.device, threads=setting.threads)
+        compared = golden_comparison(bundle, engine)
+        verdicts[key] = ("" if compared.passed else compared.explain(), engine.fingerprint())
+    refused, told = verdicts[key]
+    names = (setting.bundle.name, bundle.precision, setting.engine, told["version"], told["device"])
+    return Row(*names, setting.batch, setting.threads or processors(), refused=refused)
 
 
 @contextmanager
 def _pictures(bundle: Path, data: Path | None) -> Iterator[list[Path]]:
-    if data is not None:
-        found = find_images(data)
-        yield found[:PICTURES]
-        return
     with tempfile.TemporaryDirectory() as folder:
+        if data is not None:  # in one folder, so that a peer reads the same
+            chosen = find_images(data)[:PICTURES]
+            yield [Path(shutil.copy(path, Path(folder) / f"{i:02}{path.suffix}")) for i, path in enumerate(chosen)]
+            return
         paths = [Path(folder) / f"{i:02}.png" for i in range(PICTURES)]
         for path, pixels in zip(paths, golden_pictures(Bundle.open(bundle).spec.input, PICTURES), strict=True):
             write_image(path, np.rint(pixels * 255).astype(np.uint8))
@@ -194,7 +192,7 @@ def _ask(worker: subprocess.Popen[str], line: str) -> dict[str, Any]:
     """Send a line and wait for the answer; what else a library prints on stdout is passed over."""
     assert worker.stdin is not None
     assert worker.stdout is not None
-    if line:
+    with suppress(BrokenPipeError):  # it has died, and says nothing below
         worker.stdin.write(line)
         worker.stdin.flush()
     for heard in worker.stdout:

@@ -23,7 +23,10 @@ class Peer:
 
     def milliseconds(self, pictures: Sequence[Path]) -> float:
         """Run it once; a `UsageError` says what it printed where that is no number."""
-        words = shlex.split(self.command)
+        try:
+            words = shlex.split(self.command)
+        except ValueError as error:
+            raise UsageError(f"--peer {self.command!r}: {error}") from error
         folder = str(pictures[0].parent)
         filled = [word.replace("{folder}", folder) for word in words]
         if filled == words:

@@ -7,7 +7,6 @@ time that every hop of every call took.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from itertools import cycle, pairwise
@@ -74,6 +73,8 @@ def peak_mib() -> float:
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says on Linux includes the process that this one was forked from
         return int(status.read_text("ascii").partition("VmHWM:")[2].split()[0]) / (1 << 10)
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
 
 

@@ -32,7 +32,8 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         # Spinning workers take the cores from the native scorer and from decoding, which run between two calls.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers: list[Any] = [_CPU] if gpu is None else [(_CUDA, {"device_id": gpu}), _CPU]
+        # By itself it multiplies float32 as tf32, of 10 bits, on GPUs that can.
+        providers: list[Any] = [_CPU] if gpu is None else [(_CUDA, {"device_id": gpu, "use_tf32": 0}), _CPU]
         version = onnxruntime.__version__
         try:
             # From the bytes that were hashed: a path would be read again, and let the model name files beside it.
