@@ -18,7 +18,7 @@ from normscan.deploy.session import load
 from normscan.progress import track
 from normscan.scoring.metrics import auroc, auroc_interval, pixel_auroc
 from normscan.train.fit import Validation, score_all
-from normscan.train.loader import Pictures, batches, plain
+from normscan.train.loader import Pictures, alike, batches, plain
 
 UNSEEN_MAKERS = ("cutpaste", "poisson", "perlin")
 """Of planted lesions: not those that a family trains on (`fpi`) or is validated with (`mixed`)."""
@@ -73,7 +73,7 @@ def _lesions(normals: Sequence[Record], maker: str, seed: int) -> Iterator[tuple
     for i, record in enumerate(normals):
         rng = sample_rng(seed, _DRAW, i)
         donor = normals[(i + 1 + int(rng.integers(len(normals) - 1))) % len(normals)]
-        yield MAKERS[maker](read_image(record.path), read_image(donor.path), rng)
+        yield MAKERS[maker](*alike(read_image(record.path), read_image(donor.path)), rng)
 
 
 def matched(bundle: Path, data: Path) -> dict[str, Any]:

@@ -107,12 +107,12 @@ def planted(pictures: Pictures, size: Input, *, seed: int, plant: str = "mixed")
         rng = sample_rng(seed, -1, index)
         picture = index % len(pictures)
         donor = (picture + 1 + int(rng.integers(max(len(pictures) - 1, 1)))) % len(pictures)
-        return prepare(maker(*_alike(pictures[picture], pictures[donor]), rng)[0], size)
+        return prepare(maker(*alike(pictures[picture], pictures[donor]), rng)[0], size)
 
     return make
 
 
-def _alike(pixels: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def alike(pixels: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as they are, or, where one is grey or deeper and the other is not, as float32 RGB in 0..1."""
     if pixels.dtype == donor.dtype and pixels.ndim == donor.ndim:
         return pixels, donor

@@ -19,6 +19,9 @@ _LEAST_WINDOW = 16
 # The gradient of a mean over pixels has a norm of 1 / sqrt(pixels), that of a critic one of about 1: with weights of 1,
 # what comes back is not the given picture. On `skin_ham10000`, in iterations 41 to 80, |x - G(x)| was .13 at batch 16,
 # and planted anomalies were below normals (AUROC .42); with weights of 100 it was .04 at batch 8, and they had .60.
+# Attention: on the same set, seed 0, the gates restore validation pictures better (an error of .0211; fused .0262) and
+# cost less (a step of the fused form takes 1.2 times as long), so they stay; test AUROC .893 and .902, the difference
+# +.009 with an interval of -.009 to +.027.
 _SMALL: dict[str, Any] = {
     "channels": 3,
     "width": 16,
