@@ -58,7 +58,8 @@ def make(folder: Path, count: int, side: int) -> list[Path]:
     paths = [folder / f"{i:05}.jpg" for i in range(count)]
     for i, path in enumerate(track(paths, "make pictures", count)):
         grain = rng.integers(0, 12, (side, side, 1), np.uint8)
-        cv2.imwrite(str(path), cv2.add(large[i % len(large)], grain)[:, :, ::-1])
+        pixels = np.minimum(large[i % len(large)], 255 - grain) + grain
+        cv2.imwrite(str(path), pixels[:, :, ::-1])
     return paths
 
 
@@ -105,11 +106,13 @@ def check(session: Session, plain: Plain, paths: list[Path]) -> None:
 class Plain:
     """What people write for a student and a teacher."""
 
-    def __init__(self, bundle: Path, threads: int) -> None:
+    def __init__(self, bundle: Path, threads: int, *, spinning: bool = True) -> None:
+        """`spinning`: as ONNX Runtime does by itself; its threads then take the cores from whatever runs after it."""
         opened = Bundle.open(bundle)
         self.spec = opened.spec
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         self.network = onnxruntime.InferenceSession(opened.model, options, providers=["CPUExecutionProvider"])
         self.names = [value.name for value in self.network.get_outputs()]
 
@@ -129,7 +132,7 @@ class Plain:
 
 def overhead(bundle: Path, batch: int, threads: int) -> dict[str, Any]:
     """A session's whole call, decoded pictures of the input's size in, over ONNX Runtime's network alone; in turns."""
-    session, plain = normscan.load(bundle, threads=threads), Plain(bundle, threads)
+    session, plain = normscan.load(bundle, threads=threads), Plain(bundle, threads, spinning=False)
     size = session.scorer.spec.input
     rng = np.random.default_rng(0)
     pixels = [dermoscopy(rng, size=max(size.height, size.width), abnormal=bool(i % 2))[0] for i in range(batch)]
