@@ -1,4 +1,4 @@
-"""What `sagan` promises beyond the contract: windows, position, identity, and the step of its game."""
+"""What `sagan` promises beyond the contract: windows, position, identity, and the step of its game (hence its length)."""
 
 from __future__ import annotations
 
