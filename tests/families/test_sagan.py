@@ -1,4 +1,4 @@
-"""What `sagan` promises beyond the contract: windows, position, identity, and the step of its game (hence its length)."""
+"""What `sagan` promises beyond the contract: windows, position, identity, and the step of its game; hence so long."""
 
 from __future__ import annotations
 
