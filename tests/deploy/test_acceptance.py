@@ -64,7 +64,7 @@ def test_an_engine_that_agrees_is_accepted() -> None:
     found = truth().judge(Shifted(), SCORER, "fp16")
     assert found.passed
     assert (found.images, found.flips, found.auroc_difference, found.score_error) == (20, 0, 0.0, 0.0)
-    assert "accepted on 20 validation pictures: AUROC 1.0000, +0.0000" in found.explain()
+    assert "accepted on 20 labelled pictures: AUROC 1.0000, +0.0000" in found.explain()
 
 
 def test_a_decision_that_differs_counts_against_it() -> None:
@@ -216,7 +216,7 @@ def test_the_card_tells_the_precision(run: Path, tmp_path: Path) -> None:
     bundle = export(run, tmp_path / "half.normscan", precision="fp16", auto=True)
     card = bundle.files["card.md"].decode()
     assert "## Precision" in card
-    assert "onnxruntime in fp16 is accepted on 70 validation pictures" in card
+    assert "onnxruntime in fp16 is accepted on 70 labelled pictures" in card
 
 
 def test_validation_pictures_that_are_gone_are_told(run: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Acceptance:
         low, high = self.auroc_difference_ci
         return (
             f"{self.engine} in {self.precision} is {'accepted' if self.passed else 'REFUSED'} on {self.images} "
-            f"validation pictures: AUROC {self.auroc:.4f}, {self.auroc_difference:+.4f} ({low:+.4f} to {high:+.4f}; "
+            f"labelled pictures: AUROC {self.auroc:.4f}, {self.auroc_difference:+.4f} ({low:+.4f} to {high:+.4f}; "
             f"limit {MOST_DIFFERENCE}), {self.flips} decisions differ (limit {MOST_FLIPS * self.images:.1f}), score "
             f"error up to {self.score_error:.2g} of the calibration spread"
         )
