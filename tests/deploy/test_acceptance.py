@@ -57,7 +57,7 @@ def truth(normal: int = 10, abnormal: int = 10) -> Truth:
     levels = [0.01 * i for i in range(normal)] + [0.6 + 0.01 * i for i in range(abnormal)]
     x = np.ones((len(levels), 3, 8, 8), np.float32) * np.array(levels, np.float32)[:, None, None, None]
     labels = np.array([0] * normal + [1] * abnormal)
-    return Truth.of(Shifted(), SCORER, 0.1, [(x[:7], labels[:7]), (x[7:], labels[7:])])
+    return Truth.of(Shifted(), SCORER, 0.1, lambda: [(x[:7], labels[:7]), (x[7:], labels[7:])])
 
 
 def test_an_engine_that_agrees_is_accepted() -> None:
@@ -106,7 +106,7 @@ def test_the_first_have_both_labels() -> None:
 def judged(run: Path) -> Truth:
     opened = Run.open(run)
     session = load(run)
-    return Truth.of(session.engine, session.scorer, session.spread, validator_of(opened).examples())
+    return Truth.of(session.engine, session.scorer, session.spread, validator_of(opened).examples)
 
 
 def test_the_examples_are_those_of_the_validation(run: Path, judged: Truth) -> None:
@@ -149,7 +149,7 @@ def test_auto_keeps_the_layers_that_err_most(exported: Path, judged: Truth, monk
     every = lowered_products(bundle.model, "fp16")
     limit = 0.25 * lowered_error(bundle, judged)
     monkeypatch.setattr(Acceptance, "passed", property(lambda self: self.score_error < limit))
-    found = lowered(bundle, "fp16", judged, engine="onnxruntime", calibration=[], auto=True)
+    found = lowered(bundle, "fp16", judged, engine="onnxruntime", calibration=list, auto=True)
     assert 0 < len(found.kept) < len(every)
     assert set(found.kept) < set(every)
     assert found.acceptance.score_error < limit
@@ -163,7 +163,7 @@ def lowered_error(bundle: Bundle, judged: Truth) -> float:
 def test_auto_gives_up_where_nothing_helps(exported: Path, judged: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Acceptance, "passed", property(lambda self: False))
     with pytest.raises(ParityError, match="with every layer in float32 still"):
-        lowered(Bundle.open(exported), "fp16", judged, engine="onnxruntime", calibration=[], auto=True)
+        lowered(Bundle.open(exported), "fp16", judged, engine="onnxruntime", calibration=list, auto=True)
 
 
 def test_bfloat16_runs_on_the_engine_that_took_it(

@@ -17,6 +17,7 @@ from normscan.deploy.bench.work import gflop
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.export import onnx_bytes
 from normscan.deploy.precision import at_precision
+from normscan.deploy.quantisation import ranges
 from normscan.errors import DeviceError, UsageError
 
 
@@ -94,7 +95,8 @@ class Network(torch.nn.Module):
 def test_operations_are_counted_from_the_graph(exported: Path, precision: str) -> None:
     x = np.ones((2, 3, 8, 8), np.float32)
     bundle = Bundle.open(exported)
-    model = at_precision(onnx_bytes(Network().eval(), x), precision, calibration=[x])
+    whole = onnx_bytes(Network().eval(), x)
+    model = at_precision(whole, precision, ranges=ranges(whole, [x]))
     found = gflop(replace(bundle, files={**bundle.files, "model.onnx": model}))
     down, up, square, linear = 4 * 4 * 4 * 27, 4 * 4 * 4 * (2 * 2 * 2), 2 * 8 * 8 * 8, 2 * 8 * 5 * 8
     assert found == pytest.approx(2 * (down + up + square + linear) / 1e9, rel=1e-9)

@@ -16,6 +16,7 @@ from normscan.deploy import tensorrt
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.engine_file import EngineFile, Fingerprint, cache_folder
 from normscan.deploy.precision import at_precision
+from normscan.deploy.quantisation import ranges
 from normscan.deploy.tensorrt import DEFAULT_GPUS, Target, engine_for
 from normscan.errors import BundleError, DeviceError, MissingExtraError, UsageError
 
@@ -26,7 +27,7 @@ HEAD = b"vtrt"
 
 def in_precision(bundle: Path, precision: str) -> Bundle:
     opened = Bundle.open(bundle)
-    model = at_precision(opened.model, precision, calibration=[opened.golden()["x"]])
+    model = at_precision(opened.model, precision, ranges=ranges(opened.model, [opened.golden()["x"]]))
     manifest = {**opened.manifest, "precision": {**opened.manifest["precision"], "name": precision}}
     return replace(opened, manifest=manifest, files={**opened.files, "model.onnx": model})
 

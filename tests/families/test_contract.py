@@ -19,6 +19,7 @@ from normscan.deploy.bundle import Bundle
 from normscan.deploy.engines import open_engine
 from normscan.deploy.export import export
 from normscan.deploy.precision import at_precision
+from normscan.deploy.quantisation import ranges
 from normscan.deploy.session import load
 from normscan.deploy.verify import verify
 from normscan.errors import BundleError, ConfigError
@@ -166,7 +167,7 @@ def test_every_engine_and_precision_computes_the_same(family: Family, trained: C
     golden = bundle.golden()
     assert {c.engine for c in verify(bundle.folder)} == {"onnxruntime", "openvino"}
     for precision, limit in (("fp16", 0.02), ("bf16", 0.2), ("int8", 0.8)):
-        model = at_precision(bundle.model, precision, calibration=[golden["x"]])
+        model = at_precision(bundle.model, precision, ranges=ranges(bundle.model, [golden["x"]]))
         lowered = replace(bundle, files={**bundle.files, "model.onnx": model})
         for name in ("onnxruntime", "openvino"):
             if (precision, name) == ("bf16", "onnxruntime"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,28 +62,40 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Truth:
-    """What float32 says of labelled pictures, which are kept."""
+    """What float32 says of labelled pictures; these are read again for every engine that is judged."""
 
-    x: tuple[np.ndarray, ...]
+    examples: Callable[[], Iterable[Example]]
+    """Gives the same ones, in the same order, every time."""
     labels: np.ndarray
     scores: np.ndarray
     spread: float
     """Of the calibration scores: the unit of an error."""
 
     @classmethod
-    def of(cls, engine: Engine, scorer: Scorer, spread: float, examples: Iterable[Example]) -> Truth:
+    def of(cls, engine: Engine, scorer: Scorer, spread: float, examples: Callable[[], Iterable[Example]]) -> Truth:
         """Score the examples with the engine that the others are compared with."""
-        x, labels = zip(*examples, strict=True)
-        return cls(x, np.concatenate(labels), np.concatenate(list(_scores(engine, scorer, x))), spread)
+        found = [(labels, scorer.score(engine.run(x)).scores) for x, labels in examples()]
+        labels, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+        return cls(examples, labels, scores, spread)
 
     def first(self, count: int) -> Truth:
-        """As many of each label as make `count` together, or all that there are."""
-        chosen = np.concatenate([np.flatnonzero(self.labels == label)[: count // 2] for label in (0, 1)])
-        return Truth((np.concatenate(self.x)[chosen],), self.labels[chosen], self.scores[chosen], self.spread)
+        """As many of each label as make `count` together, or all that there are; these are kept in memory."""
+        chosen = np.sort(np.concatenate([np.flatnonzero(self.labels == label)[: count // 2] for label in (0, 1)]))
+        kept: list[np.ndarray] = []
+        start = 0
+        for x, _ in self.examples():
+            kept.append(x[chosen[(start <= chosen) & (chosen < start + len(x))] - start])
+            start += len(x)
+        some = [(np.concatenate(kept), self.labels[chosen])]
+        return Truth(lambda: some, self.labels[chosen], self.scores[chosen], self.spread)
+
+    def scored(self, engine: Engine, scorer: Scorer) -> np.ndarray:
+        """What another engine makes of the same pictures: scores [N]."""
+        return np.concatenate([scorer.score(engine.run(x)).scores for x, _ in self.examples()])
 
     def judge(self, engine: Engine, scorer: Scorer, precision: str) -> Acceptance:
         """Compare an engine with it."""
-        scores = np.concatenate(list(_scores(engine, scorer, self.x)))
+        scores = self.scored(engine, scorer)
         if not np.isfinite(scores).all():  # values beyond the range of 16 bits
             nowhere = (float("nan"), float("nan"))
             return Acceptance(engine.name, precision, len(scores), *nowhere, nowhere, len(scores), float("inf"))
@@ -102,8 +114,3 @@ class Truth:
             flips,
             float(np.abs(scores - self.scores).max()) / self.spread,
         )
-
-
-def _scores(engine: Engine, scorer: Scorer, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    for x in batches:
-        yield scorer.score(engine.run(x)).scores

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,9 +116,9 @@ def _lower(
 
     bundle, validator = Bundle.open(folder), validator_of(run, train=precision == "int8")
     reference = open_engine("torch", run, device="cpu")
-    truth = Truth.of(reference, run.scorer(), run.manifest["spread"], validator.examples())
-    calibration = list(validator.normals(CALIBRATION)) if precision == "int8" else []
-    found = lowered(bundle, precision, truth, engine=engine, calibration=calibration, keep=keep, auto=auto)
+    truth = Truth.of(reference, run.scorer(), run.manifest["spread"], validator.examples)
+    normals = partial(validator.normals, CALIBRATION)
+    found = lowered(bundle, precision, truth, engine=engine, calibration=normals, keep=keep, auto=auto)
     say(found.acceptance.explain())
     errors = golden_comparison(bundle, opened(bundle, found.model, engine)).errors
     write_bytes(folder / "model.onnx", found.model)

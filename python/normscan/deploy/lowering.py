@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,8 +12,10 @@ from normscan.deploy.acceptance import Acceptance, Truth
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.engines import Engine, open_engine
 from normscan.deploy.precision import at_precision, lowered_products
+from normscan.deploy.quantisation import ranges
 from normscan.errors import ParityError
 from normscan.progress import say, track
+from normscan.scoring.scorer import Scorer
 
 SHOWN = 8
 """So many layers an error names."""
@@ -36,24 +38,35 @@ def lowered(
     truth: Truth,
     *,
     engine: str,
-    calibration: Sequence[np.ndarray],
+    calibration: Callable[[], Iterable[np.ndarray]],
     keep: Sequence[str] = (),
     auto: bool = False,
 ) -> Lowered:
     """Lower a bundle's network, of float32, and judge it on `engine` by what `truth` says of validation pictures.
 
+    calibration  batches x [N,C,H,W] of training normals, for int8
+
     Refused, it is a `ParityError` that names the layers that err most alone; `auto` keeps ever more of these in float32
     until it is accepted.
     """
+    found_ranges = None
+    if precision == "int8":
+        found_ranges = ranges(bundle.model, calibration(), inputs=bundle.spec.input.largest)
 
-    def judged(kept: Sequence[str], asked: Truth) -> Lowered:
-        model = at_precision(bundle.model, precision, keep=kept, calibration=calibration)
-        return Lowered(model, tuple(kept), asked.judge(opened(bundle, model, engine), bundle.scorer(), precision))
+    def network(kept: Sequence[str]) -> tuple[bytes, Engine]:
+        model = at_precision(bundle.model, precision, keep=kept, ranges=found_ranges)
+        return model, opened(bundle, model, engine)
 
-    found = judged(keep, truth)
+    def judged(kept: Sequence[str]) -> Lowered:
+        model, judge = network(kept)
+        return Lowered(model, tuple(kept), truth.judge(judge, bundle.scorer(), precision))
+
+    found = judged(keep)
     if found.acceptance.passed:
         return found
-    ranked = _by_sensitivity(bundle, precision, judged, truth.first(PROBES), keep)
+    every = lowered_products(bundle.model, precision)
+    left = [name for name in every if name not in keep]
+    ranked = _by_error(left, lambda alone: network([n for n in every if n != alone])[1], bundle.scorer(), truth)
     if not auto:
         names = ", ".join(ranked[:SHOWN])
         raise ParityError(
@@ -63,7 +76,7 @@ def lowered(
     count = 1
     while True:
         kept = [*keep, *ranked[:count]]
-        found = judged(kept, truth)
+        found = judged(kept)
         say(f"{len(kept)} layers in float32: {found.acceptance.explain()}")
         if found.acceptance.passed:
             return found
@@ -77,18 +90,14 @@ def opened(bundle: Bundle, model: bytes, engine: str) -> Engine:
     return open_engine(engine, replace(bundle, files={**bundle.files, "model.onnx": model}), device="cpu")
 
 
-def _by_sensitivity(
-    bundle: Bundle,
-    precision: str,
-    judged: Callable[[Sequence[str], Truth], Lowered],
-    probes: Truth,
-    keep: Sequence[str],
-) -> list[str]:
-    """The layers that are not kept yet, by the score error of a network in which each alone is lowered."""
-    every = lowered_products(bundle.model, precision)
-    left = [name for name in every if name not in keep]
-    errors = {
-        name: judged([other for other in every if other != name], probes).acceptance.score_error
-        for name in track(left, "sensitivity", len(left), unit="layers")
-    }
-    return sorted(left, key=lambda name: -errors[name])
+def _by_error(layers: Sequence[str], lowered_alone: Callable[[str], Engine], scorer: Scorer, truth: Truth) -> list[str]:
+    """The layers, by the error that each alone brings to the scores of normals: by these the threshold stands."""
+    probes = truth.first(PROBES)
+    normal = probes.labels == 0
+
+    def error(layer: str) -> float:
+        off = probes.scored(lowered_alone(layer), scorer)[normal] - probes.scores[normal]
+        return float(np.nan_to_num(np.square(off).mean(), nan=np.inf))
+
+    errors = {layer: error(layer) for layer in track(layers, "sensitivity", len(layers), unit="layers")}
+    return sorted(layers, key=lambda layer: -errors[layer])

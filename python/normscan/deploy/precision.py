@@ -7,12 +7,7 @@ the last product stays so: no value that scoring compares is rounded once it was
 
 from __future__ import annotations
 
-import io
-import logging
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +15,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from normscan.deploy.bundle import PRECISIONS
+from normscan.deploy.quantisation import quantisable, quantise
 from normscan.errors import ArgumentError
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -41,7 +37,6 @@ _HALVES = {
     # Beside int8 convolutions: Turing (sm75) has no float32 matrix product in TensorRT-RTX.
     "int8": _Half(TensorProto.FLOAT16, 18, frozenset({"Gemm", "MatMul"})),
 }
-_QUANTISED = frozenset({"Conv"})
 # fmt: off
 _BETWEEN = frozenset((
     "Add", "AveragePool", "Clip", "Concat", "Expand", "Flatten", "Gather", "GlobalAveragePool", "Identity",
@@ -53,12 +48,12 @@ _BETWEEN = frozenset((
 
 
 def at_precision(
-    model: bytes, precision: str, *, keep: Collection[str] = (), calibration: Sequence[np.ndarray] = ()
+    model: bytes, precision: str, *, keep: Collection[str] = (), ranges: Mapping[str, float] | None = None
 ) -> bytes:
     """An ONNX model in float32 -> the same in one of `PRECISIONS`.
 
-    keep         names of products (`lowered_products`) that stay float32
-    calibration  of int8: batches x [N,C,H,W] of training normals, over which the ranges of activations are found
+    keep    names of products (`lowered_products`) that stay float32
+    ranges  of int8: what `quantisation.ranges` found
     """
     if precision not in PRECISIONS:
         raise ArgumentError(f"at_precision: precision {precision!r}, expected one of {', '.join(PRECISIONS)}")
@@ -68,7 +63,9 @@ def at_precision(
         raise ArgumentError(f"at_precision: the model has no product {unknown[0]!r} that {precision} would change")
     given = _loaded(model)
     if precision == "int8":
-        given = _quantised(given, keep, calibration)
+        if ranges is None:
+            raise ArgumentError("at_precision: int8 needs the ranges of its activations; found none")
+        quantise(given, keep, ranges)
     half = _HALVES[precision]
     if given.opset_import[0].version < half.opset:
         given = onnx.version_converter.convert_version(given, half.opset)
@@ -92,82 +89,10 @@ def lowered_products(model: bytes, precision: str) -> list[str]:
     """Names of the products that a precision changes, in the order in which they are computed."""
     if precision == "fp32":
         return []
-    kinds = _HALVES[precision].products | (_QUANTISED if precision == "int8" else frozenset())
-    return [node.name for node in _loaded(model).graph.node if node.op_type in kinds]
-
-
-def _quantised(model: ModelProto, keep: Collection[str], calibration: Sequence[np.ndarray]) -> ModelProto:
-    """Inputs of convolutions through Q and DQ: activations symmetric, a scale each; weights, one each output channel.
-
-    Ranges are those of least Kullback-Leibler divergence ("entropy") over the calibration pictures. Biases stay
-    float32: TensorRT takes no int32 behind a DQ. So does what else uses a quantised value, or is an output.
-    """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
-    if not len(calibration):
-        raise ArgumentError("at_precision: int8 needs calibration pictures, found none")
-    with tempfile.TemporaryDirectory() as folder, _unsaid():
-        quantize_static(
-            model,
-            Path(folder) / "model.onnx",
-            _Pictures(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=sorted(_QUANTISED),
-            nodes_to_exclude=list(keep),
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Entropy,
-            extra_options={
-                "ActivationSymmetric": True,
-                "QuantizeBias": False,
-                "OpTypesToExcludeOutputQuantization": sorted(_QUANTISED),
-            },
-        )
-        made = onnx.load(Path(folder) / "model.onnx")
-    _bypass(made.graph)
-    return made
-
-
-def _bypass(graph: GraphProto) -> None:
-    """Whoever is no product takes a value as it was before Q and DQ, which ONNX Runtime puts before all of its users.
-
-    A value that is an output of the graph had its name taken by the DQ; it gets it back.
-    """
-    before = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
-    found = (node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in before)
-    whole = {node.output[0]: before[node.input[0]] for node in found}
-    outputs = {value.name for value in graph.output} & set(whole)
-    renamed = {whole[name]: name for name in outputs} | {name: f"{name}_dequantised" for name in outputs}
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            source = name if node.op_type in _QUANTISED else whole.get(name, name)
-            node.input[i] = renamed.get(source, source)
-        for i, name in enumerate(node.output):
-            node.output[i] = renamed.get(name, name)
-
-
-class _Pictures:
-    """What ONNX Runtime's calibration reads from: one feed after the other, then None."""
-
-    def __init__(self, batches: Iterable[np.ndarray]) -> None:
-        self._feeds = ({"x": x} for x in batches)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._feeds, None)
-
-
-@contextmanager
-def _unsaid() -> Iterator[None]:
-    """ONNX Runtime's quantisation prints its steps and advises what was done already."""
-    root = logging.getLogger()
-    level = root.level
-    try:
-        root.setLevel(logging.ERROR)
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)
+    given = _loaded(model)
+    quantised = {node.name for node in quantisable(given)} if precision == "int8" else set()
+    halves = _HALVES[precision].products
+    return [node.name for node in given.graph.node if node.op_type in halves or node.name in quantised]
 
 
 class _Rewriter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ def verify(
                 f"{data} has no labelled test pictures of both kinds; a {bundle.precision} network needs some"
             )
         if labelled:
-            truth = Truth.of(reference.engine, reference.scorer, reference.spread, _examples(labelled, reference))
+            examples = partial(_examples, labelled, reference)
+            truth = Truth.of(reference.engine, reference.scorer, reference.spread, examples)
             found += [truth.judge(engine, bundle.scorer(), bundle.precision) for engine in opened]
     if failed := [c for c in found if not c.passed]:
         raise ParityError("; ".join(c.explain() for c in failed))

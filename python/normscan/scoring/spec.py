@@ -34,6 +34,11 @@ class Input:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
+    @property
+    def largest(self) -> float:
+        """The largest magnitude of x: of black or of white."""
+        return max(abs((end - m) / s) for m, s in zip(self.mean, self.std, strict=True) for end in (0.0, 1.0))
+
 
 @dataclass(frozen=True)
 class Term:
