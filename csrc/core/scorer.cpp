@@ -1,6 +1,7 @@
 #include "normscan/scorer.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <deque>
 #include <limits>
@@ -77,24 +78,40 @@ struct TermMap {
     Tensor vector() const { return contiguous(data.get(), {images}); }
 };
 
+// Whether all of `count` values are finite. An exponent of ones carries into the sign: no comparison a value.
+bool all_finite(const float* values, std::int64_t count, std::int64_t step) {
+    std::uint32_t seen = 0;
+    const auto look = [&](float value) { seen |= (std::bit_cast<std::uint32_t>(value) & 0x7f800000u) + 0x00800000u; };
+    if (step == 1) {
+        for (std::int64_t i = 0; i < count; ++i) look(values[i]);
+    } else {
+        for (std::int64_t i = 0; i < count; ++i) look(values[i * step]);
+    }
+    return (seen & 0x80000000u) == 0;
+}
+
 // finite[n]: whether every value of image n is. Any strides, rank 2 to 4.
 void mark_finite(const Tensor& t, std::vector<char>& finite) {
     std::array<std::int64_t, 3> size = {1, 1, 1}, step = {0, 0, 0};
     for (int i = 1; i < t.rank; ++i) {
-        size[static_cast<std::size_t>(i - 1)] = t.size(i);
-        step[static_cast<std::size_t>(i - 1)] = t.step(i);
+        const auto at = static_cast<std::size_t>(3 - t.rank + i);
+        size[at] = t.size(i);
+        step[at] = t.step(i);
     }
-    parallel_for(t.size(0), [&](std::int64_t n) {
-        const float* const image = t.as<const float>() + n * t.step(0);
+    if (step[1] == size[2] * step[2]) {  // rows that follow one another are one
+        size[2] *= size[1];
+        size[1] = 1;
+    }
+    std::vector<char> planes(static_cast<std::size_t>(t.size(0) * size[0]), true);
+    parallel_for(t.size(0) * size[0], [&](std::int64_t task) {
+        const float* const plane = t.as<const float>() + task / size[0] * t.step(0) + task % size[0] * step[0];
         bool all = true;
-        for (std::int64_t i = 0; i < size[0]; ++i) {
-            for (std::int64_t j = 0; j < size[1]; ++j) {
-                const float* const row = image + i * step[0] + j * step[1];
-                for (std::int64_t k = 0; k < size[2]; ++k) all &= std::isfinite(row[k * step[2]]);
-            }
-        }
-        if (!all) finite[static_cast<std::size_t>(n)] = false;
+        for (std::int64_t i = 0; i < size[1]; ++i) all &= all_finite(plane + i * step[1], size[2], step[2]);
+        planes[static_cast<std::size_t>(task)] = all;
     });
+    for (std::size_t i = 0; i < planes.size(); ++i) {
+        if (!planes[i]) finite[i / static_cast<std::size_t>(size[0])] = false;
+    }
 }
 
 // An output [N,1] or [N,1,H,W] as a term's map.
