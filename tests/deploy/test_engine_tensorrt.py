@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_gpu import FakeCuda, FakeTensorRT
-from normscan.deploy import tensorrt
+import fake_gpu
+from fake_gpu import FakeCuda
 from normscan.deploy.bundle import Bundle
-from normscan.deploy.engine_file import EngineFile, Fingerprint, cache_folder
+from normscan.deploy.engine_file import EngineFile, cache_folder
 from normscan.deploy.engines import open_engine
-from normscan.deploy.engines import tensorrt as engine_module
 from normscan.deploy.session import load
 from normscan.errors import BundleError, DeviceError, OutputError, UsageError
 
@@ -23,22 +22,10 @@ HERE = "NVIDIA Fake sm89, driver 13000"
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     """A machine with two GPUs, and a TensorRT-RTX whose engines take 2 to 4 pictures."""
-    cuda = FakeCuda(gpus=2)
-    library = FakeTensorRT(cuda, least=2, most=4)
-    cuda.library = library  # type: ignore[attr-defined]
-    monkeypatch.setattr(tensorrt, "library", lambda _: library)
-    for module in (tensorrt, engine_module):
-        monkeypatch.setattr(module, "runtime", lambda _: cuda)
-    monkeypatch.setattr(tensorrt, "_build", lambda bundle, *_: bundle.model)
-    return cuda
+    return fake_gpu.installed(monkeypatch)
 
 
-def placed(bundle: Path, *gpus: str, version: str = "1.7.fake", content: bytes | None = None) -> Path:
-    opened = Bundle.open(bundle)
-    known = Fingerprint(opened.manifest["sha256"], "tensorrt-rtx", version, gpus, (2, 3, 4), (3, 16, 16))
-    path = cache_folder(opened) / "fp32-tensorrt-rtx-x.engine"
-    EngineFile(known, opened.model if content is None else content).write(path)
-    return path
+placed = fake_gpu.placed
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 8, 11])
@@ -75,10 +62,10 @@ def test_memory_and_stream_are_given_back(bundle: Path, cuda: FakeCuda) -> None:
         engine.run(np.zeros((count, 3, 16, 16), np.float32))
     names = 1 + len(Bundle.open(bundle).manifest["outputs"])
     assert len(cuda.memory) == names  # grown, not added
-    assert cuda.streams == 1
+    assert len(cuda.streams) == 1
     del engine
     gc.collect()
-    assert (cuda.memory, cuda.streams) == ({}, 0)
+    assert (cuda.memory, cuda.streams) == ({}, set())
 
 
 @pytest.mark.parametrize(

@@ -8,26 +8,26 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 
 from normscan.data.read import in_range, read_image
 from normscan.deploy.bundle import Bundle, is_bundle
-from normscan.deploy.engines import Engine, open_engine
+from normscan.deploy.engines import ON_GPUS, Engine, open_engine
 from normscan.deploy.hops import Hops
+from normscan.deploy.pipeline import HostPipeline, Pipeline, Prepared, Scored
 from normscan.errors import ArgumentError, ImageError, InputError, MissingExtraError
 from normscan.files import canonical_json
-from normscan.scoring.scorer import Scorer, Scores, prepare
+from normscan.scoring.scorer import Scorer, prepare
 from normscan.threads import processors, set_threads
 
 T = TypeVar("T")
 Image = str | os.PathLike[str] | np.ndarray
-Prepared = tuple[np.ndarray, tuple[int, ...]]
-"""The network's input [C,h,w], and the picture's height and width."""
 MOST_BATCH = 4096
 MOST_WORKERS = 8
 SEEN_DIGITS = 16
@@ -74,6 +74,7 @@ class Session:
         """That were asked for; 0: all cores."""
         self.hops = Hops()
         """Where the time of the last stream went."""
+        self._pipeline = pipeline_of(engine, scorer)
 
     @property
     def identity(self) -> str:
@@ -120,7 +121,7 @@ class Session:
 
     def outputs(self, image: Image) -> dict[str, np.ndarray]:
         """The network's named outputs for one picture, without the batch: what the terms compare."""
-        found = self.engine.run(self._read(image)[0][None])
+        found = self.engine.run(prepare(self._pixels(image), self.scorer.spec.input)[None])
         return {name: value[0] for name, value in found.items()}
 
     def stream(
@@ -157,68 +158,90 @@ class Session:
         with ThreadPoolExecutor(workers, thread_name_prefix="normscan-read") as pool:
             todo = iter(items)
             waiting = deque((item, pool.submit(read, item)) for item in islice(todo, 2 * batch_size))
+            under_way: deque[_Part[T]] = deque()
             try:
-                while waiting:
-                    part = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                    waiting.extend((item, pool.submit(read, item)) for item in islice(todo, len(part)))
-                    yield from self._score_part(part)
+                while waiting or under_way:
+                    if waiting:
+                        part = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                        waiting.extend((item, pool.submit(read, item)) for item in islice(todo, len(part)))
+                        under_way.append(self._begin(part))
+                    if not waiting or len(under_way) >= self._pipeline.depth:
+                        yield from self._finish(under_way.popleft())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+                for begun in under_way:
+                    begun.end()
 
-    def _score_part(self, part: list[tuple[T, Future[Prepared]]]) -> Iterator[tuple[T, Result | InputError]]:
-        items: dict[int, Prepared] = {}
-        results: dict[int, Result | InputError] = {}
+    def _begin(self, part: list[tuple[T, Future[Prepared]]]) -> _Part[T]:
+        prepared: dict[int, Prepared] = {}
+        failed: dict[int, InputError] = {}
         for i, (_, future) in enumerate(part):
             try:
                 with self.hops("wait"):
-                    items[i] = future.result()
+                    prepared[i] = future.result()
             except InputError as error:
-                results[i] = error
-        try:
-            results |= dict(zip(items, self._score(list(items.values())), strict=True))
-        except ImageError:  # one picture's score is not finite: find out which
-            for i, item in items.items():
-                try:
-                    results[i] = self._score([item])[0]
-                except ImageError as error:
-                    results[i] = ImageError(f"{part[i][0]}: {error}")
-        yield from ((item, results[i]) for i, (item, _) in enumerate(part))
+                failed[i] = error
+        end = self._pipeline.submit(list(prepared.values()), self.hops) if prepared else _nothing
+        return _Part([item for item, _ in part], prepared, failed, end)
+
+    def _finish(self, part: _Part[T]) -> Iterator[tuple[T, Result | InputError]]:
+        found = part.end()
+        results: dict[int, Result | InputError] = {**part.failed}
+        for row, i in enumerate(part.prepared):
+            try:
+                results[i] = self._result(found, row)
+            except ImageError as error:
+                results[i] = ImageError(f"{part.items[i]}: {error}")
+        self.hops.pictures += len(part.prepared)
+        yield from ((item, results[i]) for i, item in enumerate(part.items))
 
     def _read(self, image: Image) -> Prepared:
-        """Hops 1 and 2: the prepared input [C,h,w] and the picture's height and width."""
+        """Hops 1 and 2."""
+        pixels = self._pixels(image)
+        with self.hops("prepare"):
+            return self._pipeline.prepare(pixels)
+
+    def _pixels(self, image: Image) -> np.ndarray:
+        """Hop 1: [H,W] or [H,W,3]."""
         if isinstance(image, str | os.PathLike):
             with self.hops("read"):
-                pixels = read_image(Path(image))
-        elif isinstance(image, np.ndarray):
-            pixels = in_range(image)
-        else:
-            raise ArgumentError(f"found {type(image).__name__}; expected a path, a numpy array, or a list of either")
-        with self.hops("prepare"):
-            return prepare(pixels, self.scorer.spec.input), pixels.shape[:2]
+                return read_image(Path(image))
+        if isinstance(image, np.ndarray):
+            return in_range(image)
+        raise ArgumentError(f"found {type(image).__name__}; expected a path, a numpy array, or a list of either")
 
     def _score(self, items: Sequence[Prepared]) -> list[Result]:
-        """Hops 3 to 5."""
+        """Hops 3 to 6."""
         if not items:
             return []
-        with self.hops("engine"):
-            outputs = self.engine.run(np.stack([x for x, _ in items]))
-        with self.hops("score"):
-            results = self._results(self.scorer.score(outputs), [shape for _, shape in items])
-        self.hops.pictures += len(results)
-        return results
+        found = self._pipeline.submit(items, self.hops)()
+        self.hops.pictures += len(items)
+        return [self._result(found, row) for row in range(len(items))]
 
-    def _results(self, found: Scores, shapes: Sequence[tuple[int, ...]]) -> list[Result]:
+    def _result(self, found: Scored, row: int) -> Result:
         calibration = self.scorer.spec.calibration
-        return [
-            Result(
-                score=float(found.scores[i]),
-                decision=self.scorer.decide(found.scores[i]),
-                map=self.scorer.restore(found.maps[i], shape),
-                terms=tuple(found.terms[i].tolist()),
-                threshold=None if calibration is None else calibration.threshold,
-            )
-            for i, shape in enumerate(shapes)
-        ]
+        return Result(
+            score=float(found.scores[row]),
+            decision=self.scorer.decide(found.scores[row]),
+            map=found.maps[row],
+            terms=tuple(found.terms[row].tolist()),
+            threshold=None if calibration is None else calibration.threshold,
+        )
+
+
+@dataclass(frozen=True)
+class _Part(Generic[T]):
+    """A batch of a stream, under way."""
+
+    items: list[T]
+    prepared: dict[int, Prepared]
+    failed: dict[int, InputError]
+    """By their places among the items, as the prepared ones."""
+    end: Callable[[], Scored]
+
+
+def _nothing() -> Scored:
+    return Scored(np.empty(0), np.empty((0, 0)), [])
 
 
 def _checked_stream(batch_size: int, workers: int | None, threads: int) -> tuple[int, int]:
@@ -229,6 +252,14 @@ def _checked_stream(batch_size: int, workers: int | None, threads: int) -> tuple
             f"stream: batch_size {batch_size}, workers {workers}; expected 1 to {MOST_BATCH}, and at least 1"
         )
     return batch_size, workers
+
+
+def pipeline_of(engine: Engine, scorer: Scorer) -> Pipeline:
+    """On the GPU where the engine is, if the native core was built for one; else on the host."""
+    if engine.name in ON_GPUS and find_spec("normscan._cuda") is not None:
+        gpu: Pipeline = import_module("normscan.deploy.gpu_pipeline").GpuPipeline(engine, scorer)
+        return gpu
+    return HostPipeline(engine, scorer)
 
 
 def load(path: str | Path, *, engine: str | None = None, device: str = "auto", threads: int = 0) -> Session:

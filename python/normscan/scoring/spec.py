@@ -166,6 +166,11 @@ class ScoringSpec:
         value: dict[str, Any] = json.loads(self.native().json())
         return value
 
+    @property
+    def map_shape(self) -> tuple[int, int]:
+        """Height and width of the fused map."""
+        return (self.input.height, self.input.width) if isinstance(self.map.size, str) else self.map.size
+
     def native(self) -> _native.ScoringSpec:
         """The native twin, validated."""
         value = asdict(self)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 """Engine -> the package it needs; the module of the same name lies beside this file."""
-_ON_GPUS = ("tensorrt", "tensorrt-rtx")
+ON_GPUS = ("tensorrt", "tensorrt-rtx")
 """Both in the module `tensorrt`; never taken unless they are asked for."""
 _EXTRAS = {"torch": "train"}
 
@@ -40,13 +40,13 @@ def open_engine(name: str, source: Bundle | Run, *, device: str = "auto", thread
     threads 0: all cores. A missing package is a `MissingExtraError`, a missing device or an unknown engine a
     `UsageError`.
     """
-    if name in _ON_GPUS:
+    if name in ON_GPUS:
         on_gpu: Engine = import_module(f"{__name__}.tensorrt").open_engine(
             source, device=device, threads=threads, name=name
         )
         return on_gpu
     if name not in _ENGINES:
-        raise UsageError(f"engine {name!r} does not exist; there are: {', '.join((*_ENGINES, *_ON_GPUS))}")
+        raise UsageError(f"engine {name!r} does not exist; there are: {', '.join((*_ENGINES, *ON_GPUS))}")
     if find_spec(_ENGINES[name]) is None:
         raise MissingExtraError(_ENGINES[name], _EXTRAS.get(name, name))
     engine: Engine = import_module(f"{__name__}.{name}").open_engine(source, device=device, threads=threads)

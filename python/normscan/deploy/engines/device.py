@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -62,23 +64,41 @@ def check(cuda: Any, function: str, *arguments: Any) -> Any:
 
 
 class Buffers:
-    """Memory of the current device by name, on one stream; it grows and is freed with the object."""
+    """Memory by name, of the current device and of the host beside it, and a stream; all is freed with the object."""
 
     def __init__(self, cuda: Any) -> None:
         self.cuda = cuda
+        self.moves = 0
+        """How often memory that was given out had to move, since more of it was asked for."""
         self._held: dict[str, tuple[int, int]] = {}
-        self.stream = check(cuda, "cudaStreamCreate")
+        self._pinned: dict[str, tuple[int, int]] = {}
+        self.stream = check(cuda, "cudaStreamCreateWithFlags", cuda.cudaStreamNonBlocking)
 
     def address(self, name: str, size: int) -> int:
-        """Of at least `size` bytes."""
-        held, room = self._held.get(name, (0, 0))
-        if room < size:
-            if held:
-                check(self.cuda, "cudaFree", held)
-                del self._held[name]
-            held = int(check(self.cuda, "cudaMalloc", size))
-            self._held[name] = (held, size)
-        return held
+        """Of at least `size` bytes on the device."""
+        return self._room(self._held, name, size, "cudaMalloc", "cudaFree")
+
+    def pinned(self, name: str, size: int) -> np.ndarray:
+        """At least `size` bytes of the host that the device copies by itself, as uint8 [size]."""
+        there = self._room(self._pinned, name, size, "cudaMallocHost", "cudaFreeHost")
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(there))
+
+    def _room(self, held: dict[str, tuple[int, int]], name: str, size: int, allocate: str, free: str) -> int:
+        there, room = held.get(name, (0, 0))
+        if there and room >= size:
+            return there
+        if there:
+            self.moves += 1
+            check(self.cuda, free, there)
+            del held[name]
+        size = max(size, 1)
+        try:
+            held[name] = int(check(self.cuda, allocate, size)), size
+        except DeviceError as error:
+            raise DeviceError(
+                f"{name}: {size / (1 << 20):.1f} MiB are not to be had; use a smaller batch ({error})"
+            ) from None
+        return held[name][0]
 
     def upload(self, name: str, values: np.ndarray) -> int:
         """Copy a contiguous array to the device; its address there."""
@@ -93,13 +113,53 @@ class Buffers:
         kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         check(self.cuda, "cudaMemcpyAsync", values.ctypes.data, there, values.nbytes, kind, self.stream)
 
+    def copy_up(self, name: str, size: int) -> None:
+        """Pinned memory to the device's of the same name."""
+        self.upload(name, self.pinned(name, size))
+
+    def copy_down(self, name: str, size: int) -> None:
+        """The device's memory to the pinned one of the same name."""
+        self.download(name, self.pinned(name, size))
+
     def wait(self) -> None:
         """Until the stream is done."""
         check(self.cuda, "cudaStreamSynchronize", self.stream)
 
     def __del__(self) -> None:
-        held = getattr(self, "_held", {})
-        for there, _ in held.values():  # whatever CUDA answers now: the process may be ending
-            self.cuda.cudaFree(there)
+        for free, memory in (("cudaFree", "_held"), ("cudaFreeHost", "_pinned")):
+            for there, _ in getattr(self, memory, {}).values():  # whatever CUDA answers now: the process may be ending
+                getattr(self.cuda, free)(there)
         if hasattr(self, "stream"):
             self.cuda.cudaStreamDestroy(self.stream)
+
+
+class Graph:
+    """What was put on a stream once, to be put there again at the cost of one call."""
+
+    def __init__(self, cuda: Any, executable: Any) -> None:
+        self._cuda, self._executable = cuda, executable
+
+    @classmethod
+    def capture(cls, buffers: Buffers, enqueue: Callable[[], None]) -> Graph:
+        """Record what a function puts on the buffers' stream, without doing it; a `DeviceError` where it cannot."""
+        cuda = buffers.cuda
+        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        check(cuda, "cudaStreamBeginCapture", buffers.stream, mode)
+        try:
+            enqueue()
+        except DeviceError:
+            cuda.cudaStreamEndCapture(buffers.stream)
+            cuda.cudaGetLastError()  # what broke the capture is told, and forgotten
+            raise
+        graph = check(cuda, "cudaStreamEndCapture", buffers.stream)
+        try:
+            return cls(cuda, check(cuda, "cudaGraphInstantiate", graph, 0))
+        finally:
+            cuda.cudaGraphDestroy(graph)
+
+    def launch(self, stream: Any) -> None:
+        """Put it there."""
+        check(self._cuda, "cudaGraphLaunch", self._executable, stream)
+
+    def __del__(self) -> None:
+        self._cuda.cudaGraphExecDestroy(self._executable)
