@@ -13,6 +13,7 @@ import torch
 
 from bundles import nudge_weights, seal
 from normscan.deploy.bench import Peer, measure, settings
+from normscan.deploy.bench.measure import _device_mib
 from normscan.deploy.bench.work import gflop
 from normscan.deploy.bundle import Bundle
 from normscan.deploy.export import onnx_bytes
@@ -65,6 +66,20 @@ def test_an_engine_that_scores_differently_gets_no_time(bundle: Path) -> None:
 def test_a_peer_that_does_not_answer_is_told(command: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Peer(command).milliseconds([Path("a/b.png")])
+
+
+@pytest.mark.parametrize(("script", "found"), [("echo 1234", 1234.0), ("echo '[N/A]'", None), ("exit 9", None)])
+def test_memory_of_a_gpu_is_what_its_driver_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, found: float | None
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\ntest "$1" = --id=3 || exit 1\n{script}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert _device_mib("cuda:3") == found
+    assert _device_mib("cpu") is None
+    monkeypatch.setenv("PATH", "")
+    assert _device_mib("cuda:3") is None
 
 
 def test_a_worker_that_dies_is_told(exported: Path, tmp_path: Path) -> None:

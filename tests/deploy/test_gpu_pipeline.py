@@ -155,7 +155,7 @@ def test_a_lane_that_failed_is_not_used_again(session: Session, bundle: Path, cu
 def test_memory_that_is_not_to_be_had_is_told(session: Session, cuda: FakeCuda) -> None:
     cuda.fails.add("cudaMalloc")
     with pytest.raises(
-        DeviceError, match=r"statistics latent\.mean: 0\.0 MiB are not to be had; use a smaller batch \(cudaMalloc"
+        DeviceError, match=r"statistics latent\.whitener: 0\.0 MiB are not to be had; use a smaller batch \(cudaMalloc"
     ):
         session.score(pictures((40, 40, 3)))
 

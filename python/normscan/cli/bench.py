@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HEAD = (
     *("bundle", "precision", "engine", "device", "batch", "threads", "cold s", "p50 ms", "p90", "p99", "images/s"),
-    *("read", "prepare", "engine ms", "score", "MiB", "of matrix", "x peer"),
+    *("read", "prepare", "engine ms", "score", "MiB", "GPU MiB", "of matrix", "x peer"),
 )
 
 
@@ -53,7 +53,7 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         named = (row.bundle, row.precision, f"{row.engine} {row.version}"[:24], row.device, row.batch, row.threads)
         figures = (row.cold_start_s, row.p50_ms, row.p90_ms, row.p99_ms, row.images_per_second, *row.hops_ms.values())
-        ends = (row.peak_mib, row.of_matrix, row.times_peer)
+        ends = (row.peak_mib, row.device_mib, row.of_matrix, row.times_peer)
         told = (*named, *figures, *ends) if not row.refused else (*named, "refused")
         lines.append(tuple("" if value is None else str(value) for value in told))
     widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(len(_HEAD))]

@@ -70,6 +70,8 @@ class Row:
     """Median of each hop, of a call."""
     peak_mib: float | None = None
     """Host memory of the process."""
+    device_mib: float | None = None
+    """By how much more memory of the GPU is in use after the first calls than before the process."""
     gflops: float | None = None
     """Of the engine hop."""
     of_matrix: float | None = None
@@ -176,16 +178,32 @@ def _worker(setting: Setting, row: Row, paths: Sequence[Path]) -> Iterator[subpr
     # numpy's product, the yardstick, takes as many threads as the engine.
     limit = {name: str(row.threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     command = [sys.executable, "-m", "normscan.deploy.bench.worker", json.dumps(asked)]
+    before = _device_mib(row.device)
     started = time.time()
     worker = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **limit}
     )
     try:
         row.cold_start_s = round(_ask(worker, "")["first_score_at"] - started, 3)
+        if before is not None:
+            _ask(worker, "0\n")  # a batch
+            row.device_mib = (_device_mib(row.device) or before) - before
         yield worker
     finally:
         worker.kill()
         worker.communicate()
+
+
+def _device_mib(device: str) -> float | None:
+    """Memory in use of a GPU; None where it is none, or its driver's program does not say."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        return None
+    command = ["nvidia-smi", f"--id={index or 0}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    try:
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return None
 
 
 def _ask(worker: subprocess.Popen[str], line: str) -> dict[str, Any]:
@@ -204,10 +222,10 @@ def _ask(worker: subprocess.Popen[str], line: str) -> dict[str, Any]:
 
 def _fill(row: Row, setting: Setting, answers: Sequence[dict[str, Any]], peers: Sequence[float]) -> None:
     calls = np.array([call for answer in answers for call in answer["calls"]])
-    whole = calls.sum(axis=1)
+    whole = calls[:, -1]
     row.p50_ms, row.p90_ms, row.p99_ms = (round(float(v), 3) for v in np.percentile(whole, (50, 90, 99)))
     row.images_per_second = round(1e3 * setting.batch * len(whole) / float(whole.sum()), 1)
-    row.hops_ms = dict(zip(answers[0]["hops"], np.median(calls, axis=0).round(3).tolist(), strict=True))
+    row.hops_ms = dict(zip(answers[0]["hops"], np.median(calls[:, :-1], axis=0).round(3).tolist(), strict=True))
     row.peak_mib = round(max(answer["peak_mib"] for answer in answers), 1)
     if (work := gflop(Bundle.open(setting.bundle))) is not None:
         rates = [work * setting.batch / (np.median([c[2] for c in a["calls"]]) / 1e3) for a in answers]
@@ -215,6 +233,6 @@ def _fill(row: Row, setting: Setting, answers: Sequence[dict[str, Any]], peers: 
         shares = [rate / answer["matrix_gflops"] for rate, answer in zip(rates, answers, strict=True)]
         row.of_matrix = float(f"{np.median(shares):.3g}")
     if peers:
-        ours = [float(np.median(np.sum(answer["calls"], axis=1))) / setting.batch for answer in answers]
+        ours = [float(np.median([call[-1] for call in answer["calls"]])) / setting.batch for answer in answers]
         row.peer_ms = round(float(np.median(peers)), 3)
         row.times_peer = round(float(np.median([p / o for p, o in zip(peers, ours, strict=True)])), 3)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from itertools import cycle, pairwise
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from normscan.data.read import read_image
 from normscan.deploy.session import Session, load
-from normscan.scoring.scorer import prepare
 
 HOPS = ("read", "prepare", "engine", "score")
 
@@ -40,19 +38,12 @@ def main() -> None:
 
 
 def call(session: Session, paths: list[Path]) -> list[float]:
-    """Milliseconds of each hop, as `Session.score` goes through them for one batch."""
-    marks = [time.perf_counter()]
-    pixels = [read_image(path) for path in paths]
-    marks.append(time.perf_counter())
-    x = np.stack([prepare(p, session.scorer.spec.input) for p in pixels])
-    marks.append(time.perf_counter())
-    outputs = session.engine.run(x)
-    marks.append(time.perf_counter())
-    scores = session.scorer.score(outputs)
-    for one, p in zip(scores.maps, pixels, strict=True):
-        session.scorer.restore(one, p.shape)
-    marks.append(time.perf_counter())
-    return [1e3 * (after - before) for before, after in pairwise(marks)]
+    """Milliseconds of each hop of a batch, and of all that `Session.score` does."""
+    before = dict(session.hops.seconds)
+    started = time.perf_counter()
+    session.score(paths)
+    whole = time.perf_counter() - started
+    return [1e3 * seconds for seconds in (*(session.hops.seconds[hop] - before[hop] for hop in HOPS), whole)]
 
 
 def matrix_gflops(side: int = 768) -> float:
