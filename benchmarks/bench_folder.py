@@ -1,9 +1,11 @@
 """A folder of large JPEGs: a session's stream against the loop that people write; what a session adds to its network.
 
-    python benchmarks/bench_folder.py STFPM_BUNDLE [--engine openvino] [--images 1000] [--side 1024]
+    python benchmarks/bench_folder.py STFPM_BUNDLE [LOWERED_BUNDLE...] [--images 1000] [--side 1024]
 
-The peer reads with OpenCV, resizes, runs ONNX Runtime and scores in numpy and OpenCV: channel-normalised features, maps
-enlarged and multiplied, blurred, their maximum. Both go through the same files in turns, with as many threads.
+The first bundle is in float32: on ONNX Runtime and OpenVINO, and on ONNX Runtime in the peer's loop; the others, in
+lower precisions, run on the engines that accepted them. The peer reads with OpenCV, resizes, runs ONNX Runtime and
+scores in numpy and OpenCV: channel-normalised features, maps enlarged and multiplied, blurred, their maximum. All go
+through the same files in turns, with as many threads.
 """
 
 from __future__ import annotations
@@ -33,8 +35,7 @@ ROUNDS = 3
 def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--engine", action="append", default=[])
+    parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -42,9 +43,9 @@ def main() -> None:
     cv2.setNumThreads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         paths = make(Path(folder), options.images, options.side)
-        rows = folders(options.bundle, options.engine or ["onnxruntime", "openvino"], paths, options.threads)
+        rows = folders(options.bundles, paths, options.threads)
     for batch in (1, 8):
-        rows.append(overhead(options.bundle, batch, options.threads))
+        rows.append(overhead(options.bundles[0], batch, options.threads))
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     records.store(folder=rows)
@@ -63,12 +64,18 @@ def make(folder: Path, count: int, side: int) -> list[Path]:
     return paths
 
 
-def folders(bundle: Path, engines: list[str], paths: list[Path], threads: int) -> list[dict[str, Any]]:
+def folders(bundles: list[Path], paths: list[Path], threads: int) -> list[dict[str, Any]]:
     """Images a second of each engine's stream and of the plain loop, in turns."""
-    sessions = {name: normscan.load(bundle, engine=name, threads=threads) for name in engines}
-    plain = Plain(bundle, threads)
-    check(sessions[engines[0]], plain, paths[:8])
-    seconds: dict[str, list[float]] = {name: [] for name in (*engines, "plain")}
+    whole, *lowered = (Bundle.open(path) for path in bundles)
+    chosen = [(whole, "onnxruntime"), (whole, "openvino"), *((bundle, bundle.engine) for bundle in lowered)]
+    sessions = {
+        f"{bundle.precision} {engine}": normscan.load(bundle.folder, engine=engine, threads=threads)
+        for bundle, engine in chosen
+    }
+    plain = Plain(bundles[0], threads)
+    for session in sessions.values():
+        check(session, plain, paths[:8])
+    seconds: dict[str, list[float]] = {name: [] for name in (*sessions, "plain")}
     limits = {}
     for _ in range(ROUNDS):
         for name, session in sessions.items():

@@ -1,4 +1,4 @@
-"""Hops 2 to 6 of a batch on a GPU: one upload, prepare, engine, scorer and restore on one stream, one download.
+"""Hops 2 to 5 of a batch on a GPU: one upload, prepare, engine, scorer and restore on one stream, one download.
 
 A batch is under way in a `Lane`, which has a stream, an execution context and memory of its own; while one computes,
 the next is staged and uploaded in another. A batch like one before (as many pictures, of the same sizes) is replayed

@@ -1,4 +1,4 @@
-"""Hops 2 to 6 of a batch, prepared to restored: on the host, where only the engine may be elsewhere."""
+"""Hops 2 to 5 of a batch, prepared to restored: on the host, where only the engine may be elsewhere."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ class Session:
         raise ArgumentError(f"found {type(image).__name__}; expected a path, a numpy array, or a list of either")
 
     def _score(self, items: Sequence[Prepared]) -> list[Result]:
-        """Hops 3 to 6."""
+        """Hops 3 to 5."""
         if not items:
             return []
         found = self._pipeline.submit(items, self.hops)()
