@@ -1,14 +1,19 @@
 // Stream: the ops on a GPU, with the names and arguments of the CPU's. Checks are in csrc/ops. `<op>_workspace` takes
-// what the op takes, and looks at no more than the size depends on: what is wrong with the rest, the op says.
+// what the op takes, and looks at no more than the size depends on: what is wrong with the rest, the op says. Scorer,
+// which a stream's score takes; View, a tensor by its address.
+#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <memory>
 #include <vector>
 
 #include "bindings/attention.hpp"
 #include "bindings/bindings.hpp"
 #include "bindings/dlpack.hpp"
 #include "bindings/levels.hpp"
+#include "bindings/named.hpp"
 #include "normscan/cuda.hpp"
+#include "ops/check.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -17,6 +22,56 @@ namespace normscan::bindings {
 namespace {
 
 using Object = const py::object&;
+
+// As _native's, but from the text of a spec: a class of this module, so that neither needs the other's.
+class PyScorer {
+  public:
+    PyScorer(const std::string& spec, Object stats)
+        : scorer_(ScoringSpec::parse(spec), ImportedDict("scorer: statistic", stats, nullptr).tensors()) {
+        for (const auto& held : scorer_.statistics()) names_.push_back(held.first);
+    }
+    const Scorer& get() const { return scorer_; }
+    const std::vector<std::string>& statistic_names() const { return names_; }
+
+    py::dict statistics() const {
+        py::dict copies;
+        for (const auto& [name, held] : scorer_.statistics()) {
+            copies[py::str(name)] = py::array_t<float>(
+                std::vector<py::ssize_t>(held.shape.begin(), held.shape.begin() + held.rank), held.as<const float>());
+        }
+        return copies;
+    }
+
+  private:
+    Scorer scorer_;
+    std::vector<std::string> names_;
+};
+
+constexpr std::array<std::string_view, 4> view_dtype_names = {"float32", "float64", "uint8", "uint16"};
+
+View make_view(std::uintptr_t address, const std::vector<std::int64_t>& shape, const std::string& dtype) {
+    constexpr std::array<std::uintptr_t, view_dtype_names.size()> bytes = {4, 8, 1, 2};
+    const Check check("View");
+    Tensor t;
+    t.dtype = choice<DType>("View", "dtype", view_dtype_names, dtype);
+    const std::uintptr_t element = bytes[static_cast<std::size_t>(t.dtype)];
+    if (address % element != 0) check.fail("address is ", address, ", expected a multiple of ", element);
+    if (shape.size() > Tensor::max_rank) {
+        check.fail("shape has ", shape.size(), " dimensions, expected at most ", Tensor::max_rank);
+    }
+    t.data = reinterpret_cast<void*>(address);
+    t.rank = static_cast<int>(shape.size());
+    std::copy(shape.begin(), shape.end(), t.shape.begin());
+    std::int64_t stride = 1;
+    for (std::size_t i = shape.size(); i-- > 0;) {
+        constexpr std::int64_t most = std::int64_t{1} << 56;
+        if (shape[i] < 0) check.fail("shape is ", shape_text(t), ", expected sizes of 0 or more");
+        if (shape[i] > most / stride) check.fail("shape is ", shape_text(t), ", more than a memory can have");
+        t.stride[i] = shape[i] > 1 ? stride : 1;
+        stride *= std::max<std::int64_t>(1, shape[i]);
+    }
+    return {t};
+}
 
 // A CUDA stream of the caller's (its handle as an integer, 0: the legacy default stream) and the device it belongs to.
 class PyStream {
@@ -216,6 +271,20 @@ class PyStream {
         cuda::pool(stream_, m, o, w, how, parameter);
     }
 
+    std::int64_t score_workspace(const PyScorer& scorer, Object outputs) const {
+        const ImportedDict o("scorer: output", outputs, &scorer.get().outputs(), device());
+        return cuda::score_workspace(scorer.get(), o.tensors());
+    }
+    void score(const PyScorer& scorer, Object statistics, Object outputs, Object maps, Object terms, Object scores,
+               Object workspace) const {
+        const ImportedDict held("scorer: statistic", statistics, &scorer.statistic_names(), device());
+        const ImportedDict o("scorer: output", outputs, &scorer.get().outputs(), device());
+        const Imported m("scorer: maps", maps, device()), t("scorer: terms", terms, device());
+        const Imported s("scorer: scores", scores, device()), w("scorer: workspace", workspace, device());
+        const py::gil_scoped_release release;
+        cuda::score(stream_, scorer.get(), held.tensors(), o.tensors(), m, t, s, w);
+    }
+
   private:
 #ifdef NORMSCAN_EMULATED_CUDA  // the kernels as C++ over the CPU's memory: tests/cuda_emulation
     Device device() const { return {}; }
@@ -228,6 +297,10 @@ class PyStream {
 }  // namespace
 
 void bind_cuda(py::module_& module) {
+    py::class_<View>(module, "View", py::module_local()).def(py::init(&make_view), "address"_a, "shape"_a, "dtype"_a);
+    py::class_<PyScorer>(module, "Scorer")
+        .def(py::init<const std::string&, const py::object&>(), "spec"_a, "stats"_a)
+        .def("statistics", &PyScorer::statistics);
     py::class_<PyStream>(module, "Stream")
         .def(py::init<std::intptr_t, int>(), "handle"_a, py::kw_only(), "device"_a = 0)
         .def("prepare", &PyStream::prepare, "image"_a, "out"_a, py::kw_only(), "resize"_a, "mean"_a, "std"_a)
@@ -282,7 +355,10 @@ void bind_cuda(py::module_& module) {
         .def("smooth", &PyStream::smooth, "map"_a, "out"_a, py::kw_only(), "workspace"_a, "sigma"_a)
         .def("pool_workspace", &PyStream::pool_workspace, "map"_a, "out"_a, py::kw_only(), "method"_a,
              "parameter"_a = 0.0)
-        .def("pool", &PyStream::pool, "map"_a, "out"_a, py::kw_only(), "workspace"_a, "method"_a, "parameter"_a = 0.0);
+        .def("pool", &PyStream::pool, "map"_a, "out"_a, py::kw_only(), "workspace"_a, "method"_a, "parameter"_a = 0.0)
+        .def("score_workspace", &PyStream::score_workspace, "scorer"_a, "outputs"_a)
+        .def("score", &PyStream::score, "scorer"_a, "statistics"_a, "outputs"_a, "maps"_a, "terms"_a, "scores"_a,
+             py::kw_only(), "workspace"_a);
 }
 
 }  // namespace normscan::bindings

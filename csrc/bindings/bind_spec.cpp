@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "bindings/bindings.hpp"
-#include "bindings/dlpack.hpp"
+#include "bindings/named.hpp"
 #include "normscan/scorer.hpp"
 
 namespace py = pybind11;
@@ -13,31 +13,6 @@ using namespace py::literals;
 
 namespace normscan::bindings {
 namespace {
-
-// Those arrays of a mapping that `wanted` names (all where it is null), alive until the end of the call.
-class ImportedDict {
-  public:
-    ImportedDict(const char* what, const py::object& arrays, const std::vector<std::string>* wanted) {
-        if (!py::hasattr(arrays, "keys")) {
-            throw Error(Error::Kind::argument, std::string(what) + "s are no mapping; expected names and tensors");
-        }
-        for (const auto& [key, array] : py::dict(arrays)) {
-            if (!py::isinstance<py::str>(key)) {
-                throw Error(Error::Kind::argument, std::string(what) + " has a key that is no text; expected names");
-            }
-            const auto name = key.cast<std::string>();
-            if (wanted != nullptr && std::find(wanted->begin(), wanted->end(), name) == wanted->end()) continue;
-            held_.push_back(
-                std::make_unique<Imported>(what + (" \"" + name + "\""), py::reinterpret_borrow<py::object>(array)));
-            tensors_.emplace(name, held_.back()->tensor());
-        }
-    }
-    const NamedTensors& tensors() const { return tensors_; }
-
-  private:
-    std::vector<std::unique_ptr<Imported>> held_;
-    NamedTensors tensors_;
-};
 
 std::unique_ptr<Scorer> make_scorer(const ScoringSpec& spec, const py::object& stats) {
     const ImportedDict imported("scorer: statistic", stats, nullptr);

@@ -116,6 +116,10 @@ Managed* consume(const py::object& capsule, const char* name, const char* used_n
 }  // namespace
 
 Imported::Imported(std::string_view name, const py::object& array, const Device& device) {
+    if (py::isinstance<View>(array)) {
+        tensor_ = array.cast<const View&>().tensor;
+        return;
+    }
     if (!py::hasattr(array, "__dlpack__") || !py::hasattr(array, "__dlpack_device__")) {
         fail(name, "is a " + type_name(array) + ", expected a tensor (a numpy array, a torch tensor: __dlpack__)");
     }

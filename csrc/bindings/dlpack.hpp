@@ -17,6 +17,12 @@ struct Device {
     std::intptr_t stream = 0;
 };
 
+// Memory that nothing in Python owns: an address, and the caller's word that it is on the device of the call. A class
+// of the module _cuda alone: to _native it is no tensor.
+struct View {
+    Tensor tensor;
+};
+
 // Holds the exported memory until the end of the call. Made and destroyed with the GIL held; `tensor()` may be read
 // without it. `name` is the argument's, for messages.
 class Imported {

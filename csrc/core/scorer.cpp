@@ -1,4 +1,4 @@
-#include "normscan/scorer.hpp"
+#include "core/scorer.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -15,14 +15,6 @@ namespace normscan {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-
-const Tensor& find(const NamedTensors& tensors, const std::string& name, std::string_view what) {
-    const auto found = tensors.find(name);
-    if (found != tensors.end()) return found->second;
-    std::string given;
-    for (const auto& entry : tensors) given.append(given.empty() ? "" : ", ").append(entry.first);
-    fail("scorer: ", what, " \"", name, "\" is missing; given: ", given.empty() ? "none" : given);
-}
 
 std::string quoted_name(const std::string& name) {
     return "output \"" + name + "\"";
@@ -134,21 +126,15 @@ void fuse_and_blur(std::span<const Tensor> maps, std::span<const double> factors
     smooth(sharp, out, spec.map.blur_sigma);
 }
 
-// Tensors that the caller hands over for results.
-void check_results(const Tensor& maps, const Tensor& terms, const Tensor& scores,
-                   std::initializer_list<std::int64_t> map_shape, std::int64_t term_count) {
-    const Check check("scorer");
-    const std::int64_t n = *map_shape.begin();
-    check.shape({"maps", maps}, map_shape, "[N,h,w]");
-    check.shape({"terms", terms}, {n, term_count}, "[N,T]");
-    check.shape({"scores", scores}, {n}, "[N]");
-    check.dtype({"maps", maps}, {DType::float32});
-    check.dtype({"terms", terms}, {DType::float64});
-    check.dtype({"scores", scores}, {DType::float64});
-    for (const Named& t : {Named{"maps", maps}, Named{"terms", terms}, Named{"scores", scores}}) check.output(t);
-}
-
 }  // namespace
+
+const Tensor& find(const NamedTensors& tensors, const std::string& name, std::string_view what) {
+    const auto found = tensors.find(name);
+    if (found != tensors.end()) return found->second;
+    std::string given;
+    for (const auto& entry : tensors) given.append(given.empty() ? "" : ", ").append(entry.first);
+    fail("scorer: ", what, " \"", name, "\" is missing; given: ", given.empty() ? "none" : given);
+}
 
 struct Scorer::Statistics {
     std::vector<float> mean, whitener;  // per "position": [C,H,W] and packed triangles
@@ -158,21 +144,30 @@ struct Scorer::Statistics {
     double saturation = 1.0;
     std::vector<float> log_weights = {};  // of a mixture, whose mean and whitener are [K,...]
 
+    // Views of them, in the shapes that the ops take.
+    Tensor means() {
+        if (height > 0) return contiguous(mean.data(), {channels, height, width});
+        if (log_weights.empty()) return contiguous(mean.data(), {channels});
+        return contiguous(mean.data(), {components(), channels});
+    }
+    Tensor whiteners() {
+        const auto entries = static_cast<std::int64_t>(whitener.size());
+        if (height > 0) return contiguous(whitener.data(), {height, width, channels * (channels + 1) / 2});
+        if (log_weights.empty()) {
+            return form == Form::full ? contiguous(whitener.data(), {channels, channels})
+                                      : contiguous(whitener.data(), {entries});
+        }
+        return form == Form::full ? contiguous(whitener.data(), {components(), channels, channels})
+                                  : contiguous(whitener.data(), {components(), entries / components()});
+    }
+    Tensor weights() { return contiguous(log_weights.data(), {components()}); }
+
     // How far output z lies from the statistics.
     void measure(const Tensor& z, const TermMap& map) {
         const Tensor out = z.rank == 2 ? map.vector() : map.maps();
-        if (height > 0) {
-            gaussian_positions(z, contiguous(mean.data(), {channels, height, width}),
-                               contiguous(whitener.data(), {height, width, channels * (channels + 1) / 2}), out, output,
-                               saturation);
-            return;
-        }
-        if (!log_weights.empty()) return measure_mixture(z, out);
-        const auto entries = static_cast<std::int64_t>(whitener.size());
-        gaussian(z, contiguous(mean.data(), {channels}),
-                 form == Form::full ? contiguous(whitener.data(), {channels, channels})
-                                    : contiguous(whitener.data(), {entries}),
-                 out, output, saturation);
+        if (height > 0) return gaussian_positions(z, means(), whiteners(), out, output, saturation);
+        if (!log_weights.empty()) return gaussian_mixture(z, means(), whiteners(), weights(), out);
+        gaussian(z, means(), whiteners(), out, output, saturation);
     }
 
     static std::unique_ptr<Statistics> read(const Term& term, const NamedTensors& stats) {
@@ -191,14 +186,7 @@ struct Scorer::Statistics {
     }
 
   private:
-    void measure_mixture(const Tensor& z, const Tensor& out) {
-        const auto k = static_cast<std::int64_t>(log_weights.size());
-        const std::int64_t entries = static_cast<std::int64_t>(whitener.size()) / k;
-        gaussian_mixture(z, contiguous(mean.data(), {k, channels}),
-                         form == Form::full ? contiguous(whitener.data(), {k, channels, channels})
-                                            : contiguous(whitener.data(), {k, entries}),
-                         contiguous(log_weights.data(), {k}), out);
-    }
+    std::int64_t components() const { return static_cast<std::int64_t>(log_weights.size()); }
 
     static std::unique_ptr<Statistics> read_mixture(const Check& check, Named mean, Named whitener, const Term& term,
                                                     const NamedTensors& stats) {
@@ -285,6 +273,21 @@ std::int64_t Scorer::map_width() const {
     return spec_.map.size ? spec_.map.size->second : spec_.input.width;
 }
 
+NamedTensors Scorer::statistics() const {
+    NamedTensors views;
+    for (std::size_t t = 0; t < spec_.terms.size(); ++t) {
+        if (!statistics_[t]) continue;
+        const std::string& name = spec_.terms[t].stats;
+        views.emplace(name + ".mean", statistics_[t]->means());
+        views.emplace(name + ".whitener", statistics_[t]->whiteners());
+        if (spec_.terms[t].op == TermOp::gaussian_mixture) {
+            views.emplace(name + ".log_weights", statistics_[t]->weights());
+        }
+    }
+    for (auto& view : views) view.second.read_only = true;
+    return views;
+}
+
 std::int64_t Scorer::check(const NamedTensors& outputs) const {
     const std::int64_t n = find(outputs, outputs_.front(), "output").size(0);
     for (std::size_t t = 0; t < spec_.terms.size(); ++t) {
@@ -331,9 +334,22 @@ void Scorer::check_output(std::size_t t, const std::string& name, const Tensor& 
     }
 }
 
+std::int64_t check_score(const Scorer& scorer, const NamedTensors& outputs, const Tensor& maps, const Tensor& terms,
+                         const Tensor& scores) {
+    const std::int64_t n = scorer.check(outputs);
+    const Check check("scorer");
+    check.shape({"maps", maps}, {n, scorer.map_height(), scorer.map_width()}, "[N,h,w]");
+    check.shape({"terms", terms}, {n, static_cast<std::int64_t>(scorer.spec().terms.size())}, "[N,T]");
+    check.shape({"scores", scores}, {n}, "[N]");
+    check.dtype({"maps", maps}, {DType::float32});
+    check.dtype({"terms", terms}, {DType::float64});
+    check.dtype({"scores", scores}, {DType::float64});
+    for (const Named& t : {Named{"maps", maps}, Named{"terms", terms}, Named{"scores", scores}}) check.output(t);
+    return n;
+}
+
 void Scorer::score(const NamedTensors& outputs, const Tensor& maps, const Tensor& terms, const Tensor& scores) const {
-    const std::int64_t n = check(outputs);
-    check_results(maps, terms, scores, {n, map_height(), map_width()}, static_cast<std::int64_t>(spec_.terms.size()));
+    const std::int64_t n = check_score(*this, outputs, maps, terms, scores);
     if (n == 0) return;
     std::deque<TermMap> term_maps;
     std::vector<Tensor> maps_to_fuse;

@@ -101,7 +101,9 @@ double pool_one(const kernels::Map<const T>& map, std::int64_t height, PoolMetho
     return nan;
 }
 
-void check_map(const Check& check, const Tensor& map, PoolMethod method, double parameter) {
+}  // namespace
+
+void check_pool_map(const Check& check, const Tensor& map, PoolMethod method, double parameter) {
     check.rank({"map", map}, {3}, "[N,H,W]");
     check.floating({{"map", map}});
     if (map.size(0) > 0 && map.size(1) * map.size(2) == 0) {
@@ -110,10 +112,8 @@ void check_map(const Check& check, const Tensor& map, PoolMethod method, double 
     check.pooling(method, parameter);
 }
 
-}  // namespace
-
 std::vector<double> pool(const Tensor& map, PoolMethod method, double parameter) {
-    check_map(Check("pool"), map, method, parameter);
+    check_pool_map(Check("pool"), map, method, parameter);
     std::vector<double> result(static_cast<std::size_t>(map.size(0)));
     for_dtype(map.dtype, [&]<class T>() {
         parallel_for(map.size(0), [&](std::int64_t n) {
@@ -125,7 +125,7 @@ std::vector<double> pool(const Tensor& map, PoolMethod method, double parameter)
 
 void check_pool(const Tensor& map, const Tensor& out, PoolMethod method, double parameter) {
     const Check check("pool");
-    check_map(check, map, method, parameter);
+    check_pool_map(check, map, method, parameter);
     check.same_dtype({"out", out}, {"map", map});
     check.shape({"out", out}, {map.size(0)}, "[N]");
     check.output({"out", out});

@@ -6,9 +6,11 @@
 #include <functional>
 
 #include "normscan/ops.hpp"
+#include "ops/check.hpp"
 
 namespace normscan {
 
+void check_pool_map(const Check& check, const Tensor& map, PoolMethod method, double parameter);
 void check_pool(const Tensor& map, const Tensor& out, PoolMethod method, double parameter);
 
 // How many of `pixels` topk takes.

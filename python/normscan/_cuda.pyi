@@ -3,18 +3,49 @@
 The functions of `Stream` are those of `normscan._native`, with the same names, shapes and errors, for tensors of one
 CUDA device (torch, cupy: ``__dlpack__``). They are put on the stream and return at once. Where they need room besides
 their outputs, they take it as `workspace`, by name: a uint8 tensor [bytes] on that device that starts at a multiple of
-16, of as many bytes as ``<op>_workspace`` says. That function takes what the op takes.
+16, of as many bytes as ``<op>_workspace`` says. That function takes what the op takes (`score_workspace` no more than
+the size depends on, since results are made with it). Wherever they take a tensor, they take a `View` as well.
 """
 
 # ruff: noqa: A002 - "map" is what the native functions call it, and it may be passed by name
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
-from normscan._native import Tensor, _Fuse, _Metric, _Output, _Pool, _Resize, _Stain
+import numpy as np
+import numpy.typing as npt
+
+from normscan import _native
+from normscan._native import _Fuse, _Metric, _Output, _Pool, _Resize, _Stain
+
+Tensor: TypeAlias = _native.Tensor | View
 
 def device_count() -> int: ...
 def why_none() -> str:
     """Why `device_count` is 0; empty where it is not."""
+
+class View:
+    """Contiguous memory of the stream's device that has no object of its own, in place of a tensor.
+
+    On trust: that the address is one of that device, holds as much, and stays allocated until the stream is done. What
+    other streams do with it is not waited for.
+    """
+
+    def __init__(
+        self, address: int, shape: Sequence[int], dtype: Literal["float32", "float64", "uint8", "uint16"]
+    ) -> None: ...
+
+class Scorer:
+    """Runs a scoring spec on a GPU (`Stream.score`). May be used by many streams and threads at once."""
+
+    def __init__(self, spec: str, stats: Mapping[str, _native.Tensor]) -> None:
+        """spec: its JSON text, ``ScoringSpec.json()``; stats: as for `normscan._native.Scorer`, on the CPU; copied."""
+
+    def statistics(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Copies of what `Stream.score` takes as statistics, to be brought to the GPU once; empty for many specs.
+
+        "<stats>.mean", "<stats>.whitener" (per "position" packed triangles [H,W,C(C+1)/2]), "<stats>.log_weights".
+        """
 
 class Stream:
     def __init__(self, handle: int, *, device: int = 0) -> None:
@@ -264,3 +295,21 @@ class Stream:
     def pool(
         self, map: Tensor, out: Tensor, *, workspace: Tensor, method: _Pool | str, parameter: float = 0.0
     ) -> None: ...
+    def score_workspace(self, scorer: Scorer, outputs: Mapping[str, Tensor]) -> int:
+        """For the maps of all terms and one more of the result's size, and little besides."""
+
+    def score(
+        self,
+        scorer: Scorer,
+        statistics: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        maps: Tensor,
+        terms: Tensor,
+        scores: Tensor,
+        *,
+        workspace: Tensor,
+    ) -> None:
+        """As `normscan._native.Scorer.score`, with statistics (`Scorer.statistics`), outputs and results on the GPU.
+
+        maps [N,h,w] float32, terms [N,T] and scores [N] float64 are the caller's, and are written.
+        """

@@ -21,6 +21,7 @@ import pytest
 class Gpu:
     """A stream and the way to its memory: `ops.gaussian(put(z), ..., out)`, then `get(out)`."""
 
+    module: Any
     ops: Any
     emulated: bool
 
@@ -61,7 +62,8 @@ def _emulation() -> Gpu:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         sys.modules["normscan._cuda_emulated"] = module
-    return Gpu(sys.modules["normscan._cuda_emulated"].Stream(0), emulated=True)
+    module = sys.modules["normscan._cuda_emulated"]
+    return Gpu(module, module.Stream(0), emulated=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,9 +88,8 @@ def _device() -> Gpu:
 
     from normscan import _cuda
 
-    return Gpu(
-        _cuda.Stream(torch.cuda.current_stream().cuda_stream, device=torch.cuda.current_device()), emulated=False
-    )
+    stream = _cuda.Stream(torch.cuda.current_stream().cuda_stream, device=torch.cuda.current_device())
+    return Gpu(_cuda, stream, emulated=False)
 
 
 @pytest.fixture(params=["emulated", pytest.param("device", marks=pytest.mark.cuda)])

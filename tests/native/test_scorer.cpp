@@ -94,6 +94,34 @@ TEST(scorer_everywhere) {
     }
 }
 
+// What it holds is float32 and contiguous whatever came in, and what it makes of the same again is the same.
+TEST(scorer_says_its_statistics) {
+    const std::string of_places = R"({"schema": 1, "family": "test",
+ "input": {"height": 5, "width": 3, "channels": 1, "resize": "fit", "mean": [0], "std": [1]},
+ "terms": [{"op": "gaussian", "of": ["p"], "stats": "p", "form": "full", "per": "position"},
+           {"op": "gaussian_mixture", "of": ["v"], "stats": "v", "form": "diagonal", "per": "vector"}],
+ "fuse": "sum", "pool_at": "term"})";
+    for (const Layout layout : layouts) {
+        Array<double> mean({3, 2, 4}, layout), whitener({2, 4, 3, 3}, layout), means({2, 5}, layout);
+        Array<float> whiteners({2, 5}, layout), log_weights({2}, layout);
+        mean.fill(1), whitener.fill(2), means.fill(3), whiteners.fill(4), log_weights.fill(5);
+        const Scorer scorer(ScoringSpec::parse(of_places), {{"p.mean", mean},
+                                                            {"p.whitener", whitener},
+                                                            {"v.mean", means},
+                                                            {"v.whitener", whiteners},
+                                                            {"v.log_weights", log_weights}});
+        const NamedTensors held = scorer.statistics(), again = Scorer(scorer.spec(), held).statistics();
+        CHECK(held.size() == 5 && again.size() == 5);
+        CHECK(held.at("p.whitener").rank == 3 && held.at("p.whitener").size(2) == 6);
+        CHECK(held.at("p.whitener").as<const float>()[1] == static_cast<float>(whitener.element(3)));
+        CHECK(held.at("v.mean").as<const float>()[6] == static_cast<float>(means.element(6)));
+        for (const auto& [name, one] : held) {
+            CHECK(one.dtype == DType::float32 && one.read_only && one.step(one.rank - 1) == 1);
+            CHECK(again.at(name).shape == one.shape);
+        }
+    }
+}
+
 TEST(scorer_takes_values_as_they_are) {
     const std::string of_values = R"({"schema": 1, "family": "test",
  "input": {"height": 5, "width": 3, "channels": 1, "resize": "fit", "mean": [0], "std": [1]},

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "normscan/ops.hpp"
+#include "normscan/scorer.hpp"
 #include "normscan/tensor.hpp"
 
 namespace normscan::cuda {
@@ -80,5 +81,10 @@ void smooth(Stream stream, const Tensor& map, const Tensor& out, const Tensor& w
 std::int64_t pool_workspace(const Tensor& map, PoolMethod method);
 void pool(Stream stream, const Tensor& map, const Tensor& out, const Tensor& workspace, PoolMethod method,
           double parameter);
+
+// Scorer::score, with the same results. statistics: those of Scorer::statistics(), in the memory of the GPU.
+std::int64_t score_workspace(const Scorer& scorer, const NamedTensors& outputs);
+void score(Stream stream, const Scorer& scorer, const NamedTensors& statistics, const NamedTensors& outputs,
+           const Tensor& maps, const Tensor& terms, const Tensor& scores, const Tensor& workspace);
 
 }  // namespace normscan::cuda

@@ -29,6 +29,10 @@ class Scorer {
     std::int64_t map_height() const;
     std::int64_t map_width() const;
 
+    // Views of the statistics that it holds, by name: float32, contiguous, in the shapes of the ops (per "position"
+    // packed triangles). They live as long as the scorer. For a copy on a GPU: cuda.hpp.
+    NamedTensors statistics() const;
+
     // Number of images N, after checking names, dtypes (float32) and shapes. Names that no term needs are ignored.
     std::int64_t check(const NamedTensors& outputs) const;
 

@@ -1,4 +1,4 @@
-// Looking up maps of any size at the pixels of another: for kernels/resample.cu and distance_maps.cu.
+// Looking up maps of any size at the pixels of another: for kernels/resample.cu and fuse.cu.
 #pragma once
 
 #include "ops/check.hpp"

@@ -1,49 +1,15 @@
-// Distances of several levels as one map and one score, on the GPU: a small map a level, one kernel that looks up all
-// of them at every pixel, then smoothing and pooling. Bound by reading the features, once; maps are a fraction of them.
+// Distances of several levels as one map and one score, on the GPU: a small map a level, these fused (fuse.cu), then
+// smoothing and pooling. Bound by reading the features, once; maps are a fraction of them.
 #include <algorithm>
 
 #include "normscan/cuda.hpp"
 #include "ops/dispatch.hpp"
 #include "ops/distance_maps.hpp"
-#include "ops/kernels/bilinear.cuh"
+#include "ops/kernels/fuse.cuh"
 #include "ops/kernels/workspace.cuh"
 
 namespace normscan::cuda {
 namespace {
-
-constexpr std::size_t most_levels = 8;  // they travel in the kernel's parameters
-
-template <class T>
-struct Levels {
-    MapView<const T> maps[most_levels];
-    T factors[most_levels];
-    int count;
-    bool product;
-};
-
-template <class T>
-__global__ void __launch_bounds__(tile_side* tile_groups) fuse_kernel(Tiles tiles, Levels<T> levels, MapView<T> out) {
-    constexpr int each = tile_side / tile_groups;
-    __shared__ Places<T> places[most_levels];
-    const Tile tile(tiles);
-    const int column = static_cast<int>(threadIdx.x), first = static_cast<int>(threadIdx.y), x = tile.left + column;
-    for (int l = 0; l < levels.count; ++l) {
-        places[l].lay(first * tile_side + column, tile.top, tile.left, levels.maps[l], out.height, out.width);
-    }
-    __syncthreads();
-    T fused[each];
-    for (int l = 0; l < levels.count; ++l) {
-        for (int i = 0; i < each; ++i) {
-            const T value = levels.factors[l] * look_up(levels.maps[l], tile.n, places[l].rows[first + i * tile_groups],
-                                                        places[l].columns[column]);
-            fused[i] = l == 0 ? value : levels.product ? fused[i] * value : fused[i] + value;
-        }
-    }
-    for (int i = 0; i < each; ++i) {
-        const int y = tile.top + first + i * tile_groups;
-        if (x < out.width && y < out.height) out.at(tile.n, y)[x] = fused[i];
-    }
-}
 
 // One part after the other needs this room.
 std::int64_t shared_room(std::span<const FeaturePair> levels, const Tensor& out_map, Metric metric, double sigma,
@@ -56,7 +22,7 @@ std::int64_t shared_room(std::span<const FeaturePair> levels, const Tensor& out_
 
 template <class T>
 struct Scratch {
-    Tensor shared, maps[most_levels], sharp;
+    Tensor shared, maps[most_fused], sharp;
 
     Scratch(Workspace& room, std::span<const FeaturePair> levels, const Tensor& out_map, Metric metric, double sigma,
             PoolMethod pool) {
@@ -73,29 +39,22 @@ struct Scratch {
 
 // More do not fit into the parameters of the kernel.
 void check_count(std::span<const FeaturePair> levels) {
-    if (levels.size() <= most_levels) return;
-    Check("distance_maps").fail("levels has ", levels.size(), " pairs, expected at most ", most_levels, " on a GPU");
+    if (levels.size() <= most_fused) return;
+    Check("distance_maps").fail("levels has ", levels.size(), " pairs, expected at most ", most_fused, " on a GPU");
 }
 
 template <class T>
 void run(Stream stream, std::span<const FeaturePair> levels, const Tensor& out_map, const Tensor& out_score,
          Metric metric, std::span<const double> weights, Fuse how, double sigma, PoolMethod pooling, double parameter,
          const Scratch<T>& scratch) {
-    Levels<T> all = {{}, {}, static_cast<int>(levels.size()), how == Fuse::product};
+    const std::span<const Tensor> maps(scratch.maps, levels.size());
     for (std::size_t l = 0; l < levels.size(); ++l) {
-        distance(stream, levels[l].a, levels[l].b, scratch.maps[l], scratch.shared, metric, 11);
-        all.maps[l] = map_view<const T>(scratch.maps[l]);
-        all.factors[l] = static_cast<T>(weights[l]);
+        distance(stream, levels[l].a, levels[l].b, maps[l], scratch.shared, metric, 11);
     }
-    const std::int64_t images = out_map.size(0);
-    const Tiles tiles = tiles_of(Check("distance_maps"), images, out_map.size(1), out_map.size(2));
-    const auto fuse = [&](const Tensor& to) {
-        launch("distance_maps", stream, tiles.grid(images), fuse_kernel<T>, tiles, all, map_view<T>(to));
-    };
     if (sigma == 0.0) {
-        fuse(out_map);
+        fuse("distance_maps", stream, maps, weights, out_map, how);
     } else {
-        fuse(scratch.sharp);
+        fuse("distance_maps", stream, maps, weights, scratch.sharp, how);
         smooth(stream, scratch.sharp, out_map, scratch.shared, sigma);
     }
     pool(stream, out_map, out_score, scratch.shared, pooling, parameter);

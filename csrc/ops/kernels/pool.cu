@@ -7,6 +7,7 @@
 #include "normscan/cuda.hpp"
 #include "ops/dispatch.hpp"
 #include "ops/kernels/launch.cuh"
+#include "ops/kernels/pool.cuh"
 #include "ops/kernels/workspace.cuh"
 #include "ops/pool.hpp"
 
@@ -42,6 +43,20 @@ struct Maps {
                 x -= width;
                 ++y;
             }
+        }
+    }
+};
+
+// Where results go, one an image: all are found in double.
+struct Results {
+    void* data;
+    bool doubles;
+
+    __device__ void set(std::int64_t n, double value) const {
+        if (doubles) {
+            static_cast<double*>(data)[n] = value;
+        } else {
+            static_cast<float*>(data)[n] = static_cast<float>(value);
         }
     }
 };
@@ -92,16 +107,15 @@ __global__ void __launch_bounds__(part_threads) part_kernel(Maps<T> map, int par
 }
 
 // Joins the parts of a map: one warp each.
-template <class T>
 __global__ void __launch_bounds__(32)
-    join_kernel(const double* parts, int count, bool maximum, double divisor, T* out) {
+    join_kernel(const double* parts, int count, bool maximum, double divisor, Results out) {
     const double* const own = parts + static_cast<std::int64_t>(blockIdx.x) * count;
     double value = maximum ? -infinity : 0.0;
     for (int i = static_cast<int>(threadIdx.x); i < count; i += 32) {
         value = maximum ? larger(value, own[i]) : value + own[i];
     }
     value = maximum ? warp_max(value) : warp_sum(value);
-    if (threadIdx.x == 0) out[blockIdx.x] = static_cast<T>(value / divisor);
+    if (threadIdx.x == 0) out.set(blockIdx.x, value / divisor);
 }
 
 // Whole numbers in the order of the values (not of NaN).
@@ -184,10 +198,10 @@ __device__ bool has_nan(const Maps<T>& map, std::int64_t n) {
 
 // Mean of the k largest of a map a block: those above the k-th, and as many like it as are missing.
 template <class T>
-__global__ void __launch_bounds__(select_threads) topk_kernel(Maps<T> map, int k, T* out) {
+__global__ void __launch_bounds__(select_threads) topk_kernel(Maps<T> map, int k, Results out) {
     const std::int64_t n = blockIdx.x;
     if (has_nan(map, n)) {
-        if (threadIdx.x == 0) out[n] = static_cast<T>(nan);
+        if (threadIdx.x == 0) out.set(n, nan);
         return;
     }
     const auto least = select(map, n, map.pixels() - k);
@@ -202,16 +216,16 @@ __global__ void __launch_bounds__(select_threads) topk_kernel(Maps<T> map, int k
     sum = join_block<select_threads>(sum, Add());
     count = join_block<select_threads>(count, Add());
     if (threadIdx.x == 0) {
-        out[n] = static_cast<T>((sum + static_cast<double>(k - count) * static_cast<double>(value_of(least))) / k);
+        out.set(n, (sum + static_cast<double>(k - count) * static_cast<double>(value_of(least))) / k);
     }
 }
 
 // The value of rank `below` of a map a block, and `share` of the way to the next one.
 template <class T>
-__global__ void __launch_bounds__(select_threads) quantile_kernel(Maps<T> map, int below, double share, T* out) {
+__global__ void __launch_bounds__(select_threads) quantile_kernel(Maps<T> map, int below, double share, Results out) {
     const std::int64_t n = blockIdx.x;
     if (has_nan(map, n)) {
-        if (threadIdx.x == 0) out[n] = static_cast<T>(nan);
+        if (threadIdx.x == 0) out.set(n, nan);
         return;
     }
     const auto key = select(map, n, below);
@@ -231,7 +245,7 @@ __global__ void __launch_bounds__(select_threads) quantile_kernel(Maps<T> map, i
     if (threadIdx.x != 0) return;
     const auto low = static_cast<double>(value_of(key));
     const double high = up_to > below + 1 ? low : static_cast<double>(value_of(next));
-    out[n] = static_cast<T>(share == 0.0 || low == high ? low : low + share * (high - low));
+    out.set(n, share == 0.0 || low == high ? low : low + share * (high - low));
 }
 
 // A label that other threads may lower meanwhile.
@@ -265,7 +279,7 @@ __device__ __forceinline__ void unite(int* labels, int a, int b) {
 // Share of pixels in the largest 8-connected component above the threshold, of a map a block. A pixel's label is one of
 // its component, in the end the smallest; -1 at or below the threshold.
 template <class T>
-__global__ void __launch_bounds__(select_threads) area_kernel(Maps<T> map, double threshold, int* memory, T* out) {
+__global__ void __launch_bounds__(select_threads) area_kernel(Maps<T> map, double threshold, int* memory, Results out) {
     const std::int64_t n = blockIdx.x;
     const int thread = static_cast<int>(threadIdx.x), pixels = map.pixels(), width = map.width;
     int* const labels = memory + 2 * n * pixels;
@@ -278,7 +292,7 @@ __global__ void __launch_bounds__(select_threads) area_kernel(Maps<T> map, doubl
         counts[i] = 0;
     });
     if (__syncthreads_or(bad) != 0) {
-        if (thread == 0) out[n] = static_cast<T>(nan);
+        if (thread == 0) out.set(n, nan);
         return;
     }
     for (int i = thread; i < pixels; i += select_threads) {
@@ -301,7 +315,7 @@ __global__ void __launch_bounds__(select_threads) area_kernel(Maps<T> map, doubl
     int largest = 0;
     for (int i = thread; i < pixels; i += select_threads) largest = counts[i] > largest ? counts[i] : largest;
     largest = join_block<select_threads>(largest, Larger());
-    if (thread == 0) out[n] = static_cast<T>(static_cast<double>(largest) / static_cast<double>(pixels));
+    if (thread == 0) out.set(n, static_cast<double>(largest) / static_cast<double>(pixels));
 }
 
 std::int64_t parts_of(const Tensor& map) {
@@ -320,7 +334,7 @@ struct Scratch {
 };
 
 template <class T>
-void run(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method, double parameter,
+void run(Stream stream, const Tensor& map, const Results& to, PoolMethod method, double parameter,
          const Scratch& scratch) {
     const std::int64_t images = map.size(0), pixels = map.size(1) * map.size(2);
     if (pixels > 0x7fffffff - 2 * select_threads * most_parts || images > 0x7fffffff / most_parts) {
@@ -329,7 +343,6 @@ void run(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method,
     const Maps<T> maps = {map.as<const T>(), map.step(0), map.step(1), static_cast<int>(map.size(1)),
                           static_cast<int>(map.size(2))};
     const auto blocks = static_cast<unsigned>(images);
-    T* const to = out.as<T>();
     if (method == PoolMethod::topk) {
         const auto k = static_cast<int>(topk_count(parameter, pixels));
         return launch("pool", stream, {blocks, select_threads}, topk_kernel<T>, maps, k, to);
@@ -346,8 +359,16 @@ void run(Stream stream, const Tensor& map, const Tensor& out, PoolMethod method,
     const bool maximum = method == PoolMethod::max;
     launch("pool", stream, {blocks * static_cast<unsigned>(parts), part_threads}, part_kernel<T>, maps, parts, maximum,
            scratch.sums);
-    launch("pool", stream, {blocks, 32}, join_kernel<T>, scratch.sums, parts, maximum,
+    launch("pool", stream, {blocks, 32}, join_kernel, scratch.sums, parts, maximum,
            maximum ? 1.0 : static_cast<double>(pixels), to);
+}
+
+void pool_checked(Stream stream, const Tensor& map, const Results& to, const Tensor& workspace, PoolMethod method,
+                  double parameter) {
+    if (map.size(0) == 0) return;
+    Workspace room(Check("pool"), workspace, pool_workspace(map, method));
+    const Scratch scratch(room, map, method);
+    for_dtype(map.dtype, [&]<class T>() { run<T>(stream, map, to, method, parameter, scratch); });
 }
 
 }  // namespace
@@ -361,10 +382,13 @@ std::int64_t pool_workspace(const Tensor& map, PoolMethod method) {
 void pool(Stream stream, const Tensor& map, const Tensor& out, const Tensor& workspace, PoolMethod method,
           double parameter) {
     check_pool(map, out, method, parameter);
-    if (map.size(0) == 0) return;
-    Workspace room(Check("pool"), workspace, pool_workspace(map, method));
-    const Scratch scratch(room, map, method);
-    for_dtype(map.dtype, [&]<class T>() { run<T>(stream, map, out, method, parameter, scratch); });
+    pool_checked(stream, map, {out.data, out.dtype == DType::float64}, workspace, method, parameter);
+}
+
+void pool_doubles(Stream stream, const Tensor& map, double* out, const Tensor& workspace, PoolMethod method,
+                  double parameter) {
+    check_pool_map(Check("pool"), map, method, parameter);
+    pool_checked(stream, map, {out, true}, workspace, method, parameter);
 }
 
 }  // namespace normscan::cuda
