@@ -100,7 +100,7 @@ def builds(run: Run, bundle: Bundle, models: dict[str, bytes]) -> Iterator[dict[
                 _, made = engine_for(with_model(bundle, models[precision], precision), Target(gpus=gpus))
                 size = round(len(made.engine) / MIB, 2)
             except Error as error:
-                said = str(error).rpartition(": ")[2]
+                said = str(error).rpartition("; ")[2]
             yield {
                 "family": run.family.name,
                 "input": bundle.spec.input.height,

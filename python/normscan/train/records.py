@@ -130,7 +130,7 @@ def _calibration_share(config: Config, count: int) -> float:
     if not config.calibration < wanted <= MOST_CALIBRATION or config.validation + wanted >= 1:
         return config.calibration
     say(
-        f"calibration takes {wanted:.0%} of the normals instead of {config.calibration:.0%}: a threshold of "
+        f"calibration takes {wanted:.1%} of the normals instead of {config.calibration:.1%}: a threshold of "
         f"specificity {config.target_specificity} needs {needed(config.target_specificity)}"
     )
     return wanted
