@@ -95,11 +95,11 @@ def test_ranking_is_paired() -> None:
     assert low < found.auroc_difference < high
 
 
-def test_the_first_have_both_labels() -> None:
-    some = truth().first(6)
-    assert some.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert some.judge(Shifted(), SCORER, "fp16").score_error == 0
-    assert len(truth().first(100).labels) == 20
+@pytest.mark.parametrize("count", [1, 6, 8, 10, 100])
+def test_the_first_normals_are_those_with_their_scores(count: int) -> None:
+    some = truth().normals(count)  # in batches of 7 and 13 pictures, 10 of them normal
+    assert some.labels.tolist() == [0] * min(count, 10)
+    np.testing.assert_array_equal(some.scored(Shifted(), SCORER), some.scores)
 
 
 @pytest.fixture(scope="module")

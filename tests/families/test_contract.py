@@ -22,7 +22,7 @@ from normscan.deploy.precision import at_precision
 from normscan.deploy.quantisation import ranges
 from normscan.deploy.session import load
 from normscan.deploy.verify import verify
-from normscan.errors import BundleError, ConfigError
+from normscan.errors import BundleError, ConfigError, DeviceError
 from normscan.families import Batch, Family, families
 from normscan.ops.autograd.distance_onnx import METRICS
 from normscan.scoring.scorer import Scorer, prepare
@@ -158,12 +158,16 @@ def concatenates(model: bytes) -> bool:
     return any(joined(node.input[0]) for node in graph.node if node.op_type == "QuantizeLinear")
 
 
+def exported_once(run: Run) -> Bundle:
+    """The bundle in the run's folder, of which several tests make use."""
+    target = run.folder / f"{run.family.name}.normscan"
+    return Bundle.open(target) if target.exists() else export(run.folder)
+
+
 @every_family
 def test_every_engine_and_precision_computes_the_same(family: Family, trained: Callable[[Family], Run]) -> None:
     """Float32 by decisions everywhere; lower ones as far as their digits go: how they decide takes real training."""
-    run = trained(family)
-    target = run.folder / f"{family.name}.normscan"
-    bundle = Bundle.open(target) if target.exists() else export(run.folder)
+    bundle = exported_once(trained(family))
     golden = bundle.golden()
     assert {c.engine for c in verify(bundle.folder)} == {"onnxruntime", "openvino"}
     for precision, limit in (("fp16", 0.02), ("bf16", 0.2), ("int8", 0.8)):
@@ -181,9 +185,30 @@ def test_every_engine_and_precision_computes_the_same(family: Family, trained: C
                 error = np.sqrt(np.square(value - expected).mean()) / max(float(expected.std()), 1e-12)
                 assert error < bound, f"{output} in {precision} on {name}"
                 assert value.dtype == np.float32
-        gpus = ("sm86", "sm89") if precision == "bf16" else ("sm75",)
-        built = tensorrt._build(lowered, tensorrt.Target(gpus=gpus), tensorrt.library("tensorrt-rtx"))
-        assert built.startswith(b"vtrt")
+
+
+NO_FLOAT32_ON_TURING = ("ocad", "patch_cnn", "sepiad")
+"""These multiply matrices, for which TensorRT-RTX 1.7 has no kernel there."""
+
+
+@every_family
+def test_tensorrt_builds_it(family: Family, trained: Callable[[Family], Run]) -> None:
+    """For Turing, and for the GPUs that it builds for by itself."""
+    bundle = exported_once(trained(family))
+    found = ranges(bundle.model, [bundle.golden()["x"]])
+    for precision in ("fp32", "fp16", "int8"):
+        manifest = {**bundle.manifest, "precision": {**bundle.manifest["precision"], "name": precision}}
+        files = {**bundle.files, "model.onnx": at_precision(bundle.model, precision, ranges=found)}
+        for gpus in (("sm75",), ()):
+            target, lowered = tensorrt.Target(gpus=gpus), replace(bundle, manifest=manifest, files=files)
+            if (precision, gpus) == ("fp32", ("sm75",)) and family.name in NO_FLOAT32_ON_TURING:
+                with pytest.raises(DeviceError, match="Turing has no matrix product in float32"):
+                    tensorrt.engine_for(lowered, target)
+                continue
+            path, built = tensorrt.engine_for(lowered, target)
+            assert built.engine.startswith(b"vtrt")
+            assert built.fingerprint.gpus == (gpus or tensorrt.DEFAULT_GPUS)
+            assert path.stat().st_size > len(built.engine)
 
 
 @every_family

@@ -78,16 +78,17 @@ class Truth:
         labels, scores = (np.concatenate(part) for part in zip(*found, strict=True))
         return cls(examples, labels, scores, spread)
 
-    def first(self, count: int) -> Truth:
-        """As many of each label as make `count` together, or all that there are; these are kept in memory."""
-        chosen = np.sort(np.concatenate([np.flatnonzero(self.labels == label)[: count // 2] for label in (0, 1)]))
-        kept: list[np.ndarray] = []
-        start = 0
-        for x, _ in self.examples():
-            kept.append(x[chosen[(start <= chosen) & (chosen < start + len(x))] - start])
-            start += len(x)
-        some = [(np.concatenate(kept), self.labels[chosen])]
-        return Truth(lambda: some, self.labels[chosen], self.scores[chosen], self.spread)
+    def normals(self, count: int) -> Truth:
+        """The first normal ones, `count` at most, kept in memory."""
+        chosen = np.flatnonzero(self.labels == 0)[:count]
+        kept: list[Example] = []
+        left = len(chosen)
+        for x, labels in self.examples():
+            kept.append((x[labels == 0][:left], labels[labels == 0][:left]))
+            left -= len(kept[-1][0])
+            if not left:
+                break
+        return Truth(lambda: kept, self.labels[chosen], self.scores[chosen], self.spread)
 
     def scored(self, engine: Engine, scorer: Scorer) -> np.ndarray:
         """What another engine makes of the same pictures: scores [N]."""

@@ -20,7 +20,7 @@ from normscan.scoring.scorer import Scorer
 SHOWN = 8
 """So many layers an error names."""
 PROBES = 32
-"""Pictures that a layer's sensitivity is measured on."""
+"""Normal pictures that a layer's sensitivity is measured on."""
 
 
 class Lowered(NamedTuple):
@@ -92,11 +92,10 @@ def opened(bundle: Bundle, model: bytes, engine: str) -> Engine:
 
 def _by_error(layers: Sequence[str], lowered_alone: Callable[[str], Engine], scorer: Scorer, truth: Truth) -> list[str]:
     """The layers, by the error that each alone brings to the scores of normals: by these the threshold stands."""
-    probes = truth.first(PROBES)
-    normal = probes.labels == 0
+    probes = truth.normals(PROBES)
 
     def error(layer: str) -> float:
-        off = probes.scored(lowered_alone(layer), scorer)[normal] - probes.scores[normal]
+        off = probes.scored(lowered_alone(layer), scorer) - probes.scores
         return float(np.nan_to_num(np.square(off).mean(), nan=np.inf))
 
     errors = {layer: error(layer) for layer in track(layers, "sensitivity", len(layers), unit="layers")}

@@ -119,6 +119,13 @@ class Session:
             return self._score([self._read(item) for item in image])
         return self._score([self._read(image)])[0]  # type: ignore[arg-type]  # _read says what else it was
 
+    def warm_up(self, batch_size: int = 1) -> None:
+        """Score blank pictures of the network's size, so that the first real ones take no longer than the others."""
+        size = self.scorer.spec.input
+        blank = np.zeros((size.height, size.width, 3), np.uint8)
+        for _ in range(3):  # on a GPU the first runs, the second is captured, the third is replayed
+            self._score([self._read(blank)] * batch_size)
+
     def outputs(self, image: Image) -> dict[str, np.ndarray]:
         """The network's named outputs for one picture, without the batch: what the terms compare."""
         found = self.engine.run(prepare(self._pixels(image), self.scorer.spec.input)[None])
