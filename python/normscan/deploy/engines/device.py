@@ -147,7 +147,7 @@ class Graph:
         check(cuda, "cudaStreamBeginCapture", buffers.stream, mode)
         try:
             enqueue()
-        except DeviceError:
+        except BaseException:
             cuda.cudaStreamEndCapture(buffers.stream)
             cuda.cudaGetLastError()  # what broke the capture is told, and forgotten
             raise
