@@ -24,7 +24,8 @@ endfunction()
 macro(normscan_add_kernels)
   normscan_add_kernel_level(baseline OPS ${ARGN})
   list(APPEND NORMSCAN_KERNEL_OBJECTS $<TARGET_OBJECTS:normscan_kernels_baseline>)
-  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  # Threads are the launcher's: which instructions a kernel has is nothing to ThreadSanitizer.
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT NORMSCAN_SANITIZE MATCHES "thread")
     normscan_add_kernel_level(avx2 OPS ${ARGN} FLAGS -mavx2 -mfma -mf16c)
     normscan_add_kernel_level(avx512 OPS ${ARGN} FLAGS -mavx2 -mfma -mf16c -mavx512f -mavx512dq -mavx512bw -mavx512vl
                               -mprefer-vector-width=512)
