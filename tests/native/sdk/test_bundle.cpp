@@ -13,12 +13,6 @@ using namespace normscan;
 
 namespace {
 
-bool has(const std::string& text, const std::string& part) {
-    if (text.find(part) != std::string::npos) return true;
-    std::fprintf(stderr, "found \"%s\", expected \"%s\" in it\n", text.c_str(), part.c_str());
-    return false;
-}
-
 std::string refusal(const std::string& folder) {
     return check::message_of([&] { Bundle::open(folder).scorer(); });
 }
@@ -61,7 +55,7 @@ TEST(safetensors_whole) {
 
 TEST(safetensors_damaged) {
     const auto refused = [](const std::string& bytes, const std::string& part) {
-        CHECK(has(check::message_of([&] { const Safetensors read(bytes, "file"); }), part));
+        CHECK(check::has(check::message_of([&] { const Safetensors read(bytes, "file"); }), part));
     };
     const auto of = [](const std::string& entry) { return safetensors("{\"t\": " + entry + "}", "12345678"); };
     refused("", "has 0 bytes");
@@ -96,29 +90,29 @@ TEST(bundle_whole) {
     CHECK(bundle.spec().family == "test" && bundle.outputs().size() == 2 && bundle.model().starts_with("fake 1"));
     CHECK(bundle.spread() == 1e-5 && bundle.map_scale()[1] == 0.5 && bundle.precision() == "fp32");
     CHECK(bundle.accepted_engine().empty() && bundle.scorer().threshold() == 0.25);
-    CHECK(has(check::message_of([&] { bundle.golden(); }), "golden.safetensors has no x"));
+    CHECK(check::has(check::message_of([&] { bundle.golden(); }), "golden.safetensors has no x"));
 }
 
 TEST(bundle_refuses_what_is_not_its_own) {
-    CHECK(has(refusal("/nowhere"), "/nowhere is no folder"));
+    CHECK(check::has(refusal("/nowhere"), "/nowhere is no folder"));
     const Folder folder;
     BundleParts parts;
     parts.write(folder);
     folder.write("notes.txt", "");
-    CHECK(has(refusal(folder.path()), "holds \"notes.txt\""));
+    CHECK(check::has(refusal(folder.path()), "holds \"notes.txt\""));
     std::filesystem::remove(folder.path("notes.txt"));
     for (const auto& file : parts.files) {
         const std::string& name = file.first;
         folder.write(name, parts.files[name] + " ");
-        CHECK(has(refusal(folder.path()), name + " has "));
+        CHECK(check::has(refusal(folder.path()), name + " has "));
         std::string changed = parts.files[name];
         changed.back() ^= 1;
         folder.write(name, changed);
-        CHECK(has(refusal(folder.path()), name + " has been altered"));
+        CHECK(check::has(refusal(folder.path()), name + " has been altered"));
         std::filesystem::remove(folder.path(name));
-        CHECK(has(refusal(folder.path()), name + " is missing"));
+        CHECK(check::has(refusal(folder.path()), name + " is missing"));
         std::filesystem::create_symlink(folder.path("card.md"), folder.path(name));
-        CHECK(has(refusal(folder.path()), name + " is missing or no plain file"));
+        CHECK(check::has(refusal(folder.path()), name + " is missing or no plain file"));
         std::filesystem::remove(folder.path(name));
         folder.write(name, parts.files[name]);
     }
@@ -129,7 +123,7 @@ TEST(bundle_manifest_is_checked) {
     const auto refused = [](const std::string& field, const std::string& value, const std::string& part) {
         BundleParts parts;
         parts.manifest[field] = value;
-        CHECK(has(refusal(std::move(parts)), part));
+        CHECK(check::has(refusal(std::move(parts)), part));
     };
     refused("schema", "2", "schema is 2, expected 1; a newer normscan may be needed");
     refused("schema", "\"1\"", "schema is \"1\", expected 1");
@@ -156,7 +150,7 @@ TEST(bundle_manifest_is_checked) {
         CHECK(!refusal(folder.path()).empty());
     }
     folder.write("manifest.json", std::string((16 << 20) + 1, ' '));
-    CHECK(has(refusal(folder.path()), "has 16777217 bytes, expected at most 16777216"));
+    CHECK(check::has(refusal(folder.path()), "has 16777217 bytes, expected at most 16777216"));
 }
 
 // Bundles that normscan exported, in the folders that NORMSCAN_TEST_BUNDLES lists (tests/sdk gives its own).
