@@ -1,9 +1,9 @@
-# The SDK: what it adds to the core (bundles, engines), and the engine modules, which are opened at run time.
+# The SDK: what it adds to the core (bundles, engines, sessions), and the engine modules, which are opened at run time.
 include(GNUInstallDirs)
 set(NORMSCAN_SDK_FOLDER "${CMAKE_BINARY_DIR}/lib") # as it is installed: modules in normscan/ beside the library
 
-add_library(normscan_sdk STATIC csrc/core/bundle.cpp csrc/core/engines.cpp csrc/core/files.cpp
-                                csrc/core/safetensors.cpp csrc/core/sha256.cpp)
+add_library(normscan_sdk STATIC csrc/core/bundle.cpp csrc/core/engines.cpp csrc/core/files.cpp csrc/core/pictures.cpp
+                                csrc/core/safetensors.cpp csrc/core/session.cpp csrc/core/sha256.cpp)
 target_include_directories(normscan_sdk PUBLIC csrc/include PRIVATE csrc)
 target_link_libraries(normscan_sdk PUBLIC normscan_core PRIVATE normscan_warnings ${CMAKE_DL_LIBS})
 
