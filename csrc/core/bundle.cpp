@@ -128,6 +128,7 @@ Bundle Bundle::open(const std::string& folder) {
         precision["name"].one_of<int>(precisions);
         bundle.precision_ = precision["name"].text();
         if (!accepted.empty()) bundle.accepted_engine_ = accepted["engine"].text();
+        bundle.notice_ = manifest["notice"].text();
         bundle.files_ = read_files(folder, manifest["files"]);
         json::Value spec;
         for (const auto& [key, value] : manifest.object()) {

@@ -34,6 +34,8 @@ class Bundle {
     const std::array<double, 2>& map_scale() const { return map_scale_; }
     // Of the network: "fp32", or what it was lowered to.
     const std::string& precision() const { return precision_; }
+    // What it may be used for.
+    const std::string& notice() const { return notice_; }
     // The engine that a lowered network was accepted on; empty where it was not lowered.
     const std::string& accepted_engine() const { return accepted_engine_; }
 
@@ -50,7 +52,7 @@ class Bundle {
     std::vector<std::string> outputs_;
     double spread_ = 0.0;
     std::array<double, 2> map_scale_{};
-    std::string precision_, accepted_engine_;
+    std::string precision_, accepted_engine_, notice_;
     std::map<std::string, std::string> files_;
 };
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -71,10 +72,9 @@ std::string read_file(const std::string& path, std::uint64_t most) {
 
 std::string own_folder() {
     Dl_info found{};
-    std::string path;
-    if (::dladdr(reinterpret_cast<const void*>(&own_folder), &found) != 0 && found.dli_fname != nullptr) {
-        path = found.dli_fname;
-    }
+    if (::dladdr(reinterpret_cast<const void*>(&own_folder), &found) == 0 || found.dli_fname == nullptr) return ".";
+    const std::unique_ptr<char, void (*)(void*)> resolved(::realpath(found.dli_fname, nullptr), std::free);
+    const std::string path = resolved == nullptr ? found.dli_fname : resolved.get();
     const std::size_t slash = path.rfind('/');
     return slash == std::string::npos ? "." : path.substr(0, slash);
 }

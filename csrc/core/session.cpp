@@ -13,7 +13,6 @@
 namespace normscan {
 namespace {
 
-constexpr std::size_t most_pictures = 4096;
 constexpr int most_threads = 1024;
 
 // Seconds since the last call.
@@ -116,6 +115,9 @@ const std::array<double, 2>& Session::map_scale() const {
 }
 const std::string& Session::precision() const {
     return parts_->bundle.precision();
+}
+const std::string& Session::notice() const {
+    return parts_->bundle.notice();
 }
 const char* Session::engine() const {
     return parts_->engine->name();

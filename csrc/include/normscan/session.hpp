@@ -49,6 +49,8 @@ struct SessionOptions {
 // May be used by many threads at once; the calls share one pool of threads with all other sessions.
 class Session {
   public:
+    static constexpr std::size_t most_pictures = 4096;  // of one call
+
     // Throws Error::Kind::bundle and Error::Kind::engine.
     static Session open(const std::string& folder, const SessionOptions& options = {});
     ~Session();
@@ -59,6 +61,7 @@ class Session {
     double spread() const;                           // the standard deviation of the calibration scores
     const std::array<double, 2>& map_scale() const;  // where the colours of a map begin and end
     const std::string& precision() const;            // of the network: "fp32", "fp16", "bf16" or "int8"
+    const std::string& notice() const;               // what the bundle may be used for
     const char* engine() const;
     const char* engine_version() const;
 
