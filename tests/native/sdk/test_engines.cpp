@@ -44,6 +44,18 @@ TEST(engine_refusals_are_told) {
     CHECK(check::has(refusal(parts, ""), "it is Sunday"));
 }
 
+TEST(engine_that_is_no_module) {
+    const Folder folder, bundle;
+    BundleParts().write(bundle);
+    folder.write("libnormscan_engine_text.so", "no library");
+    const char* const before = std::getenv("NORMSCAN_ENGINES");
+    const std::string restored = before == nullptr ? "" : before;
+    ::setenv("NORMSCAN_ENGINES", folder.path().c_str(), 1);
+    const Bundle opened = Bundle::open(bundle.path());
+    CHECK(check::has(check::message_of([&] { open_engine(opened, "text", "cpu", 1); }), folder.path()));
+    ::setenv("NORMSCAN_ENGINES", restored.c_str(), 1);
+}
+
 TEST(engine_must_have_the_names_of_the_manifest) {
     BundleParts parts;
     parts.model = "fake 1\nimage 1 0\n";
