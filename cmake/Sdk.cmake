@@ -1,5 +1,5 @@
-# The SDK: libnormscan with its C API, and the engine modules, which it opens at run time. normscan_sdk is what it adds to
-# the core: bundles, engines, sessions.
+# The SDK: libnormscan with its C API, and the engine modules, which it opens at run time. normscan_sdk is what it adds
+# to the core: bundles, engines, sessions.
 enable_language(C) # of the examples and the tests of the C API
 include(GNUInstallDirs)
 set(NORMSCAN_SDK_FOLDER "${CMAKE_BINARY_DIR}/lib") # as it is installed: modules in normscan/ beside the library
@@ -18,7 +18,7 @@ target_include_directories(normscan_shared PUBLIC $<BUILD_INTERFACE:${CMAKE_CURR
                            PRIVATE csrc)
 target_compile_definitions(normscan_shared PRIVATE NORMSCAN_BUILDING NORMSCAN_VERSION="${NORMSCAN_VERSION}")
 target_link_libraries(normscan_shared PRIVATE normscan_sdk normscan_warnings)
-target_link_options(normscan_shared PRIVATE "LINKER:--version-script=${NORMSCAN_EXPORTS}" LINKER:--gc-sections)
+target_link_options(normscan_shared PRIVATE "LINKER:--version-script=${NORMSCAN_EXPORTS}")
 set_target_properties(normscan_shared PROPERTIES OUTPUT_NAME normscan SOVERSION ${NORMSCAN_ABI}
                       VERSION ${NORMSCAN_ABI}.${NORMSCAN_VERSION} LINK_DEPENDS "${NORMSCAN_EXPORTS}"
                       LIBRARY_OUTPUT_DIRECTORY "${NORMSCAN_SDK_FOLDER}")
