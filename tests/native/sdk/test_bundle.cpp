@@ -83,6 +83,31 @@ TEST(safetensors_damaged) {
     }
 }
 
+// Whatever the bytes, there are tensors within them, or an Error of the bundle; the sanitizers watch.
+TEST(safetensors_of_changed_bytes) {
+    const std::string whole = safetensors(R"({"a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]},
+        "b": {"dtype": "F64", "shape": [1], "data_offsets": [8, 16]}})",
+                                          std::string(16, '\0'));
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+        for (const char c : {'\0', '"', '9', '-', '}', '[', '\xff'}) {
+            std::string changed = whole;
+            changed[i] = c;
+            check::message_of([&] {
+                const Safetensors read(changed, "file");
+                double sum = 0.0;
+                for (const auto& entry : read.tensors()) {
+                    const Tensor& t = entry.second;
+                    const std::int64_t count = t.rank == 2 ? t.size(0) * t.size(1) : t.rank == 1 ? t.size(0) : 1;
+                    for (std::int64_t k = 0; k < count; ++k) {
+                        sum += t.dtype == DType::float32 ? t.as<const float>()[k] : t.as<const double>()[k];
+                    }
+                }
+                CHECK(sum == sum || c == '\xff');
+            });
+        }
+    }
+}
+
 TEST(bundle_whole) {
     const Folder folder;
     BundleParts().write(folder);
@@ -151,6 +176,23 @@ TEST(bundle_manifest_is_checked) {
     }
     folder.write("manifest.json", std::string((16 << 20) + 1, ' '));
     CHECK(check::has(refusal(folder.path()), "has 16777217 bytes, expected at most 16777216"));
+}
+
+// A manifest that somebody changed and hashed again is a bundle, or an Error.
+TEST(bundle_of_changed_fields) {
+    const Folder folder;
+    for (const auto& [name, value] : BundleParts().manifest) {
+        for (std::size_t i = 0; i < value.size(); i += 3) {
+            for (const char c : {'"', '0', '-', '}', ','}) {
+                BundleParts parts;
+                parts.manifest[name][i] = c;
+                check::message_of([&] {
+                    parts.write(folder);  // throws where it is no JSON any more
+                    Bundle::open(folder.path()).scorer();
+                });
+            }
+        }
+    }
 }
 
 // Bundles that normscan exported, in the folders that NORMSCAN_TEST_BUNDLES lists (tests/sdk gives its own).
