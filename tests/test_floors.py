@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,17 @@ def test_native_core_knows_no_python() -> None:
             text = path.read_text("utf-8")
             assert "Python.h" not in text, path
             assert "pybind11" not in text, path
+
+
+def test_native_includes_go_down_only() -> None:
+    floors = {"include": 0, "ops": 1, "engines": 1, "core": 2, "bindings": 3, "capi": 3, "examples": 3}
+    root = ROOT / "csrc"
+    assert {path.name for path in root.iterdir() if path.is_dir()} == set(floors)
+    for path in (p for p in root.rglob("*") if p.is_file() and p.suffix != ".md"):
+        part = path.relative_to(root).parts[0]
+        for below in re.findall(r'#include "(\w+)/', path.read_text("utf-8")):
+            known = below if below in floors else "include"
+            assert known == part or floors[known] < floors[part], f"{path.relative_to(ROOT)}: {part} includes {below}"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ std::string joined(const std::vector<std::string_view>& names) {
 }  // namespace
 
 void Field::fail(const std::string& what) const {
-    throw Error(Error::Kind::config, "spec: " + (path_.empty() ? "the document" : path_) + " " + what);
+    throw Error(Error::Kind::config, document_ + ": " + (path_.empty() ? "the document" : path_) + " " + what);
 }
 
 void Field::fail_expected(const std::string& what) const {
@@ -90,7 +90,7 @@ std::vector<Field> Field::items() const {
     if (array == nullptr) fail_expected("a list");
     std::vector<Field> fields;
     for (std::size_t i = 0; i < array->size(); ++i) {
-        fields.emplace_back(&(*array)[i], path_ + "[" + std::to_string(i) + "]");
+        fields.emplace_back(&(*array)[i], path_ + "[" + std::to_string(i) + "]", document_);
     }
     return fields;
 }
@@ -101,21 +101,25 @@ const json::Object& Field::object() const {
     return *object;
 }
 
-Fields::Fields(const Field& field, std::initializer_list<std::string_view> known)
-    : object_(field.object()), prefix_(field.path().empty() ? "" : field.path() + ".") {
+Field Field::operator[](std::string_view key) const {
+    const std::string path = (path_.empty() ? "" : path_ + ".") + std::string(key);
+    for (const auto& [name, value] : object()) {
+        if (name == key) return {&value, path, document_};
+    }
+    return {nullptr, path, document_};
+}
+
+Fields::Fields(const Field& field, std::initializer_list<std::string_view> known) : field_(field) {
     const std::vector<std::string_view> allowed(known);
-    for (const auto& [key, value] : object_) {
+    for (const auto& member : field_.object()) {
+        const std::string& key = member.first;
         if (std::find(allowed.begin(), allowed.end(), key) != allowed.end()) continue;
-        Field(&value, prefix_ + key)
-            .fail("is not a field" + suggestion(key, allowed) + " (allowed here: " + joined(allowed) + ")");
+        field_[key].fail("is not a field" + suggestion(key, allowed) + " (allowed here: " + joined(allowed) + ")");
     }
 }
 
 Field Fields::operator[](std::string_view key) const {
-    for (const auto& [name, value] : object_) {
-        if (name == key) return {&value, prefix_ + name};
-    }
-    return {nullptr, prefix_ + std::string(key)};
+    return field_[key];
 }
 
 }  // namespace normscan

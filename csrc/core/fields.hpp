@@ -17,7 +17,8 @@ namespace normscan {
 // A value with its path, e.g. terms[1].metric.
 class Field {
   public:
-    Field(const json::Value* value, std::string path) : value_(value), path_(std::move(path)) {}
+    Field(const json::Value* value, std::string path, std::string document = "spec")
+        : value_(value), path_(std::move(path)), document_(std::move(document)) {}
 
     // Absent or null.
     bool empty() const { return value_ == nullptr || value_->is_null(); }
@@ -31,6 +32,8 @@ class Field {
     std::int64_t integer(std::int64_t least, std::int64_t most) const;
     std::vector<Field> items() const;
     const json::Object& object() const;
+    // A member of an object that may hold others, too.
+    Field operator[](std::string_view key) const;
 
     template <class Enum, std::size_t n>
     Enum one_of(const std::array<std::string_view, n>& names) const {
@@ -39,16 +42,16 @@ class Field {
         fail_choice(found, {names.begin(), names.end()});
     }
 
-    // spec: <path> <what>
+    // <document>: <path> <what>
     [[noreturn]] void fail(const std::string& what) const;
-    // spec: <path> is <value>, expected <what>
+    // <document>: <path> is <value>, expected <what>
     [[noreturn]] void fail_expected(const std::string& what) const;
 
   private:
     [[noreturn]] void fail_choice(const std::string& found, const std::vector<std::string_view>& allowed) const;
 
     const json::Value* value_;  // null: absent
-    std::string path_;
+    std::string path_, document_;
 };
 
 // An object whose keys are all known.
@@ -59,8 +62,7 @@ class Fields {
     Field operator[](std::string_view key) const;
 
   private:
-    const json::Object& object_;
-    std::string prefix_;
+    Field field_;
 };
 
 }  // namespace normscan

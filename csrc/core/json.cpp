@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <unordered_set>
 
 #include "normscan/error.hpp"
 
@@ -85,7 +86,7 @@ class Parser {
         if (literal("true")) return {true};
         if (literal("false")) return {false};
         if (literal("null")) return {nullptr};
-        if (digit() || (at_ < text_.size() && text_[at_] == '-')) return {number()};
+        if (digit() || (at_ < text_.size() && text_[at_] == '-')) return number();
         fail("expected a value, found " + here());
     }
 
@@ -97,14 +98,14 @@ class Parser {
 
     Object object(int depth) {
         Object members;
+        std::unordered_set<std::string> keys;
         skip_space();
         if (take('}')) return members;
         do {
             expect('"', "before a key");
             const std::size_t start = at_;
             std::string key = string();
-            const auto same = [&](const auto& member) { return member.first == key; };
-            if (std::any_of(members.begin(), members.end(), same)) {
+            if (!keys.insert(key).second) {
                 at_ = start;
                 fail("key " + quoted(key) + " is there twice");
             }
@@ -134,7 +135,7 @@ class Parser {
         while (digit()) ++at_;
     }
 
-    double number() {
+    Value number() {
         const std::size_t start = at_;
         take('-');
         if (take('0')) {
@@ -154,7 +155,7 @@ class Parser {
             at_ = start;
             fail("number " + found + " does not fit a double");
         }
-        return result;
+        return {result, std::string(text_.substr(start, at_ - start))};
     }
 
     std::uint32_t hex4() {
@@ -203,9 +204,9 @@ class Parser {
     std::size_t at_ = 0;
 };
 
-void append(std::string& to, const Value& value);
+void append(std::string& to, const Value& value, bool as_parsed);
 
-void append(std::string& to, const Object& object) {
+void append(std::string& to, const Object& object, bool as_parsed) {
     std::vector<const Object::value_type*> members;
     for (const auto& member : object) members.push_back(&member);
     std::sort(members.begin(), members.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
@@ -213,27 +214,27 @@ void append(std::string& to, const Object& object) {
     for (const auto* member : members) {
         if (member != members.front()) to.push_back(',');
         to.append(quoted(member->first)).push_back(':');
-        append(to, member->second);
+        append(to, member->second, as_parsed);
     }
     to.push_back('}');
 }
 
-void append(std::string& to, const Array& array) {
+void append(std::string& to, const Array& array, bool as_parsed) {
     to.push_back('[');
     for (const Value& item : array) {
         if (&item != &array.front()) to.push_back(',');
-        append(to, item);
+        append(to, item, as_parsed);
     }
     to.push_back(']');
 }
 
-void append(std::string& to, const Value& value) {
-    if (const auto* object = value.get_if<Object>()) return append(to, *object);
-    if (const auto* array = value.get_if<Array>()) return append(to, *array);
+void append(std::string& to, const Value& value, bool as_parsed) {
+    if (const auto* object = value.get_if<Object>()) return append(to, *object, as_parsed);
+    if (const auto* array = value.get_if<Array>()) return append(to, *array, as_parsed);
     if (const auto* text = value.get_if<std::string>()) {
         to.append(quoted(*text));
     } else if (const auto* number = value.get_if<double>()) {
-        to.append(number_text(*number));
+        to.append(as_parsed && !value.number.empty() ? value.number : number_text(*number));
     } else if (const auto* truth = value.get_if<bool>()) {
         to.append(*truth ? "true" : "false");
     } else {
@@ -249,7 +250,13 @@ Value parse(std::string_view text, std::string_view name) {
 
 std::string write(const Value& value) {
     std::string text;
-    append(text, value);
+    append(text, value, false);
+    return text;
+}
+
+std::string write_as_parsed(const Value& value) {
+    std::string text;
+    append(text, value, true);
     return text;
 }
 
@@ -263,11 +270,11 @@ std::string number_text(double number) {
 }
 
 std::string quoted(std::string_view text) {
-    constexpr std::string_view hex = "0123456789abcdef";
+    constexpr std::string_view hex = "0123456789abcdef", special = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt";
     std::string result = "\"";
     for (const char c : text) {
-        if (c == '"' || c == '\\') {
-            result.append({'\\', c});
+        if (const std::size_t which = special.find(c); which != std::string_view::npos) {
+            result.append({'\\', letters[which]});
         } else if (static_cast<unsigned char>(c) < 0x20) {
             const auto byte = static_cast<unsigned char>(c);
             result.append("\\u00").append({hex[byte >> 4], hex[byte & 15]});

@@ -41,6 +41,13 @@ std::string message_of(F&& f) {
     return "";
 }
 
+// Whether `part` is in `text`; says what is, where it is not.
+inline bool has(const std::string& text, const std::string& part) {
+    if (text.find(part) != std::string::npos) return true;
+    std::fprintf(stderr, "found \"%s\", expected \"%s\" in it\n", text.c_str(), part.c_str());
+    return false;
+}
+
 }  // namespace check
 
 #define TEST(name)                                              \

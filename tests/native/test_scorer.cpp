@@ -21,7 +21,9 @@ const std::string of_stains = R"({"schema": 1, "family": "test",
 
 TEST(json_values) {
     const json::Value value = json::parse(R"( {"b": [1, -2.5e3, true, null], "a": "\u00e9\n\ud83d\ude00"} )", "text");
-    CHECK(json::write(value) == "{\"a\":\"\xc3\xa9\\u000a\xf0\x9f\x98\x80\",\"b\":[1,-2500,true,null]}");
+    CHECK(json::write(value) == "{\"a\":\"\xc3\xa9\\n\xf0\x9f\x98\x80\",\"b\":[1,-2500,true,null]}");
+    const json::Value python = json::parse(R"({"b": [0.0, 1e-05, 0.0001, 1E+2], "a": "\u001f\t"})", "text");
+    CHECK(json::write_as_parsed(python) == R"({"a":"\u001f\t","b":[0.0,1e-05,0.0001,1E+2]})");
     for (const char* wrong :
          {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "NaN", "1 2", "\"\\ud83d\"", "01", "1e999", "tru", "\"\t\""}) {
         CHECK(check::message_of([&] { json::parse(wrong, "text"); }).find("text") != std::string::npos);

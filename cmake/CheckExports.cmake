@@ -1,0 +1,18 @@
+# The shared library exports the functions of the C header, exactly. NM, LIBRARY, HEADER.
+execute_process(COMMAND "${NM}" -D --defined-only "${LIBRARY}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "[^\n]+" lines "${symbols}")
+set(found)
+foreach(line IN LISTS lines)
+  if(NOT line MATCHES " A ") # the name of the version itself
+    string(REGEX REPLACE ".* ([^ @]+)(@.*)?$" "\\1" name "${line}")
+    list(APPEND found "${name}")
+  endif()
+endforeach()
+file(READ "${HEADER}" header)
+string(REGEX MATCHALL "NORMSCAN_API [a-z][^(;]*\\(" declared "${header}")
+list(TRANSFORM declared REPLACE ".*(normscan_[a-z_]+)\\($" "\\1")
+list(SORT found)
+list(SORT declared)
+if(NOT declared OR NOT found STREQUAL declared)
+  message(FATAL_ERROR "${LIBRARY} exports ${found}, the header declares ${declared}")
+endif()
