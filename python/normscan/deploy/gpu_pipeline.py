@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -101,7 +101,7 @@ class _Plan:
     download: int
     found: list[tuple[int, type, tuple[int, ...]]]
     """Where in the download lie scores, terms and each restored map: begin, type, shape."""
-    graph: Graph | None = field(default=None)
+    graph: Graph | None = None
     ran: bool = False
 
 
