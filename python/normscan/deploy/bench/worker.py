@@ -27,7 +27,6 @@ def main() -> None:
     session = load(asked["bundle"], engine=asked["engine"], device=asked["device"], threads=asked["threads"])
     session.score(paths[0])
     answer({"first_score_at": time.time(), **session.engine.fingerprint()})
-    session.warm_up(asked["batch"])
     source = cycle(paths)
     for line in sys.stdin:
         seconds = float(line)
